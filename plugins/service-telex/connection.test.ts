@@ -126,6 +126,24 @@ describe("a person", () => {
     expect(wire.take()).toBe(`\r\n*** refused ${"1".padStart(32, "0")}: no?such key\r\nDUN-A> `);
   });
 
+  test("says of a receipt without a signature what shows it", async () => {
+    const { say, connection, wire } = openLine();
+    const trace = [{ id: "a".repeat(52), callsign: "NYC-C", atMs: 0 }];
+    const by = { by: "a".repeat(52), byCallsign: "NYC-C", atMs: 0, trace };
+    for (const [number, receipt, words] of [
+      [1, { ...by, proof: "signature", signature: "5b".repeat(64) }, "5b".repeat(16)],
+      [2, { ...by, proof: "session", signature: undefined }, "proven by its session"],
+      [3, { ...by, proof: "lost", signature: undefined }, "proven by nothing any more"],
+    ] as const) {
+      await say("send NYCC x\r\n");
+      const id = String(number).padStart(32, "0");
+      connection.onSent({ id, to: "NYC-C", createdAtMs: 0, state: "delivered", reason: undefined, receipt });
+      expect(wire.take()).toContain(
+        `*** delivered ${id} by NYC-C at 1970-01-01T00:00:00.000Z, NYC-C, receipt ${words}\r\n`,
+      );
+    }
+  });
+
   test("width 69: short lines, upper case, nothing but ASCII", async () => {
     const { say, mesh } = openLine();
     await say("width 69 on\r\n");

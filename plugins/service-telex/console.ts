@@ -391,7 +391,10 @@ function endOf({ id, state, reason, receipt }: SentMessage): string | undefined 
     return `${state} ${id}${reason === undefined ? "" : `: ${safeLine(reason)}`}`;
   const by = safeLine(receipt.byCallsign ?? receipt.by.slice(0, 10));
   const way = receipt.trace.map((hop) => safeLine(hop.callsign ?? hop.id.slice(0, 10))).join(" > ");
-  return `delivered ${id} by ${by} at ${isoTime(receipt.atMs)}${way === "" ? "" : `, ${way}`}, receipt ${receipt.signature.slice(0, 32)}`;
+  const proof =
+    receipt.signature?.slice(0, 32) ??
+    `proven by ${receipt.proof === "session" ? "its session" : "nothing any more"}`;
+  return `delivered ${id} by ${by} at ${isoTime(receipt.atMs)}${way === "" ? "" : `, ${way}`}, receipt ${proof}`;
 }
 
 /** Undefined for what is not UTF-8. */

@@ -180,7 +180,8 @@ function stateOf({ id, to, state, reason, receipt }: SentMessage): Record<string
         : {
             by: receipt.byCallsign ?? receipt.by,
             at: isoTime(receipt.atMs),
-            signature: receipt.signature,
+            proof: receipt.proof,
+            signature: receipt.signature ?? null,
           },
   };
 }

@@ -28,14 +28,17 @@ const absolutePath = text("an absolute path without spaces or quotes", (value) =
 const torrcLine = text("one line of printable characters", (value) =>
   /^[\x21-\x7e][\x20-\x7e]{0,1000}$/.test(value) && !value.endsWith("\\") ? value : undefined,
 );
-const listenAddress = text('IP:PORT that Tor can reach, like "127.0.0.1:0"', (value) => {
+/** sun_path of sockaddr_un(7) is 108 bytes with its end mark. */
+const UNIX_PATH_BYTES_MAX = 107;
+const listenAddress = text('IP:PORT that Tor can reach, like "127.0.0.1:0", or "unix:/path"', (value) => {
   const parsed = parseDoor(value);
-  return parsed !== undefined &&
-    "host" in parsed &&
-    isIP(parsed.host) !== 0 &&
-    !["0.0.0.0", "::"].includes(parsed.host)
-    ? parsed
-    : undefined;
+  if (parsed === undefined) return undefined;
+  // It travels in ADD_ONION, where a space ends it.
+  if ("path" in parsed)
+    return /^[\x21-\x7e]+$/.test(parsed.path) && parsed.path.length <= UNIX_PATH_BYTES_MAX
+      ? parsed
+      : undefined;
+  return isIP(parsed.host) !== 0 && !["0.0.0.0", "::"].includes(parsed.host) ? parsed : undefined;
 });
 const PASSWORD_BYTES_MAX = 256;
 const password = secretField(`a password of 1 to ${PASSWORD_BYTES_MAX} printable ASCII characters`, {

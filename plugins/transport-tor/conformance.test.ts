@@ -18,7 +18,12 @@ transportConformance({
         "tor://abc.onion:1",
         `tor://${"a".repeat(56)}.onion:1`,
       ],
-      badConfigs: [{ listen: ["0.0.0.0:1"] }, { mode: "supervised", socks: "a:1" }, { bridges: ["a\nb"] }],
+      badConfigs: [
+        { listen: ["0.0.0.0:1"] },
+        { listen: ["unix:/a b"] },
+        { mode: "supervised", socks: "a:1" },
+        { bridges: ["a\nb"] },
+      ],
       nobody: "tor://nobody.example:1",
       async openVanishing(dialler) {
         const accepted = Promise.withResolvers<{ terminate(): void }>();

@@ -199,6 +199,32 @@ describe("the onion address", () => {
     await until(other, () => closes === 1);
   });
 
+  test("behind a unix socket: tor is told the path, what a killed node left is replaced, nothing stays", async () => {
+    const tor = await fakeTor();
+    const path = join(tor.folder, "node.sock");
+    // As a killed node leaves it: a file that nobody listens at.
+    const killed = Bun.spawnSync([
+      process.execPath,
+      "-e",
+      `require("node:net").createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, "SIGKILL"))`,
+    ]);
+    expect([killed.signalCode, existsSync(path)]).toEqual(["SIGKILL", true]);
+    const host = await start({ ...tor.config, listen: [`unix:${path}`] });
+    await published(host);
+    expect(tor.commands.find((line) => line.startsWith("ADD_ONION"))).toContain(`Port=4860,unix:${path}`);
+    const other = await start({ ...tor.config, listen: [] });
+    const pipe = await other.driver!.dial(host.endpoints[0]!, never());
+    await until(host, () => host.accepted.length === 1);
+    pipe.close();
+    // Of a node that lives it is not taken away.
+    const second = new TestHost(plugin, {});
+    hosts.push(second);
+    await expect(second.start({ ...tor.config, listen: [`unix:${path}`] })).rejects.toThrow(/EADDRINUSE/);
+    expect(existsSync(path)).toBe(true);
+    await host.stop();
+    expect(existsSync(path)).toBe(false);
+  });
+
   test("clients are told to tor, and our own client key goes before the dial", async () => {
     const tor = await fakeTor();
     const client = "a".repeat(52);

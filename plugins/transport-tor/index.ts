@@ -4,7 +4,8 @@
  * reach a peer but through the SOCKS port, and never say a key or password to anybody but tor. README.md in this folder;
  * docs/protocol/link.md for what anonymous pipes change above.
  */
-import { createServer, isIP, type Server, type Socket } from "node:net";
+import { lstatSync, unlinkSync } from "node:fs";
+import { connect, createServer, isIP, type Server, type Socket } from "node:net";
 import { whyNotListening } from "@godwit/sdk/listening";
 import { Places } from "@godwit/sdk/places";
 import { definePlugin, type PluginContext, type PluginHealth } from "@godwit/sdk";
@@ -166,6 +167,7 @@ async function listenForTor(ctx: PluginContext, listen: Door, own: string): Prom
     socket.once("close", () => pipes.delete(made));
     ctx.transport.accept(made);
   });
+  if ("path" in listen) await clearPath(listen.path);
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => {
       const why =
@@ -183,9 +185,23 @@ async function listenForTor(ctx: PluginContext, listen: Door, own: string): Prom
     // Tor keeps streams of an address that is no more; whoever came by it came by leave of this configuration.
     for (const pipe of pipes) pipe.cut();
   });
+  if ("path" in listen) return formatDoor(listen);
   const bound = server.address();
   if (bound === null || typeof bound === "string") throw new Error("the listener has no address");
   return formatDoor({ host: bound.address, port: bound.port });
+}
+
+/** Takes away what a killed node left, and nothing that anybody listens at. */
+async function clearPath(path: string): Promise<void> {
+  if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() !== true) return;
+  const isRefused = await new Promise<boolean>((resolve) => {
+    const socket = connect(path, () => {
+      resolve(false);
+      socket.destroy();
+    });
+    socket.on("error", (error) => resolve("code" in error && error.code === "ECONNREFUSED"));
+  });
+  if (isRefused) unlinkSync(path);
 }
 
 /** Says what changed, once. */

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ed25519 } from "@noble/curves/ed25519.js";
 import { safeCookieHash } from "./auth.ts";
-import { onionNameOf } from "./endpoint.ts";
+import { type Door, onionNameOf, parseDoor } from "./endpoint.ts";
 
 export interface FakeTorOptions {
   /** Asked for instead of a cookie. */
@@ -30,7 +30,7 @@ export class FakeTor {
   /** User and password of every stream, in order. */
   readonly streams: { readonly user: string; readonly password: string; readonly host: string }[] = [];
   /** Where a host leads; onion addresses come by ADD_ONION. */
-  readonly routes = new Map<string, { readonly host: string; readonly port: number }>();
+  readonly routes = new Map<string, Door>();
   /** Answered to CONNECT instead of doing it. */
   refusal: number | undefined;
   /** Streams to this many more targets hang. */
@@ -210,10 +210,10 @@ export class FakeTor {
   }
 
   #addOnion(socket: Socket, line: string, uploads: boolean): string {
-    const [, port = "", host = "", target = ""] = /Port=(\d+),([\d.]+|\[[^\]]+\]):(\d+)/.exec(line) ?? [];
+    const [, port = "", target = ""] = /Port=(\d+),(\S+)/.exec(line) ?? [];
     const name = onionNameOfBlob(line);
     if (this.routes.has(`${name}.onion:${port}`)) return "550 Onion address collision\r\n";
-    this.routes.set(`${name}.onion:${port}`, { host, port: Number(target) });
+    this.routes.set(`${name}.onion:${port}`, parseDoor(target)!);
     this.#owners.set(`${name}.onion:${port}`, socket);
     if (uploads) queueMicrotask(() => socket.write(`650 HS_DESC UPLOADED ${name} UNKNOWN $AA~x\r\n`));
     return `250-ServiceID=${name}\r\n250 OK\r\n`;

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { AUTH_DELAY_MS, AUTH_WAITING_MAX } from "./access.ts";
 import { apiRoutes } from "./app.ts";
 import { call, loopback, problemIn, remote, requests, socket } from "./testing-calls.ts";
-import { createRig } from "./testing.ts";
+import { createRig, noPages } from "./testing.ts";
 
 describe("access", () => {
   const scopeOf: Record<string, string> = Object.fromEntries(
@@ -97,6 +97,31 @@ describe("access", () => {
           await response.body?.cancel();
         }
     });
+
+  test("with public_read the reads that are free on loopback are free by an address, and nothing else is", async () => {
+    const rig = createRig({ isReadPublic: true, pages: { ...noPages, reachOf: () => "local" } });
+    for (const [key, scope] of Object.entries(scopeOf)) {
+      const [method, pattern] = key.split(" ") as [string, string];
+      const { path = pattern, init } = requests[key]!;
+      const isFreeRead = method === "get" && (pattern.startsWith("/mesh/") || pattern === "/metrics");
+      for (const host of ["198.51.100.1:8000", "localhost:8000", "node.example:8000", undefined]) {
+        const headers = new Headers(init?.headers);
+        if (host !== undefined) headers.set("host", host);
+        const request = { ...init, method: method.toUpperCase(), headers };
+        const response = await rig.app.request(path, request, { connection: remote });
+        const isForeign = host === "node.example:8000";
+        const expected = scope === "public" || (isFreeRead && !isForeign) ? 200 : isFreeRead ? 403 : 401;
+        expect(`${key} as ${host}: ${response.status}`).toBe(`${key} as ${host}: ${expected}`);
+        await response.body?.cancel();
+      }
+    }
+    // A token that is none is refused all the same, and pages that are open on this machine stay its own.
+    const wrong = { headers: { authorization: "Bearer nonsense", host: "127.0.0.1" } };
+    const refused = rig.app.request("/metrics", wrong, { connection: remote });
+    await rig.clock.advance(AUTH_DELAY_MS);
+    expect((await refused).status).toBe(401);
+    expect((await call(rig, "GET", "/x/web/", { headers: { host: "127.0.0.1" } }, remote)).status).toBe(401);
+  });
 
   test("a health check in HTTP/1.0, which has no Host, reads what is open on loopback, and from elsewhere nothing more", async () => {
     const ask = (path: string, connection: typeof loopback) =>

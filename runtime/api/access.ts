@@ -3,6 +3,7 @@
  * docs/protocol/http.md, "Access".
  */
 import type { Clock } from "../kernel/clock.ts";
+import type { ApiRequest, TextAnswer } from "./exchange.ts";
 import type { TokenScope } from "../view/contract/node.ts";
 
 /** How a request came in, told by the server and never by the request itself. */
@@ -13,6 +14,10 @@ export interface Connection {
   readonly peer: string | undefined;
   /** Host names (no port, IPv6 in brackets) under which a browser may rightly call this listener. */
   readonly hosts: ReadonlySet<string>;
+  /** Aborts when nobody waits for the answer any more; made for whoever asks. */
+  readonly gone?: () => AbortSignal;
+  /** Takes an answer that is a text as it is; the Response that the app then answers is nothing. */
+  readonly say?: (answer: TextAnswer) => void;
   /** Lifts the server's idle timeout off this request, for a response that never ends. */
   readonly holdOpen?: () => void;
   /**
@@ -26,13 +31,17 @@ export interface Connection {
   readonly takeBody?: (() => Uint8Array) | undefined;
 }
 
+/** Aborts when nobody waits for the answer any more, whoever serves the request. */
+export const goneOf = (request: ApiRequest, { gone }: Connection): AbortSignal =>
+  gone?.() ?? (request instanceof Request ? request.signal : new AbortController().signal);
+
 /** A request of unknown origin gets the least. */
 export const unknownConnection: Connection = { authority: "tcp", peer: undefined, hosts: new Set() };
 
 export interface AccessRule {
   /** `public`: anybody from anywhere. */
   readonly scope: TokenScope | "public";
-  /** Readable without a token from this machine. */
+  /** Readable without a token from this machine; of routes of our own also from elsewhere where `api.public_read` says so. */
   readonly openOnLoopback?: boolean;
   /** Readable without a token from anywhere, called by an address or by one of the listener's own names. */
   readonly openAnywhere?: boolean;

@@ -4,6 +4,8 @@
  * read a body before the caller may send it. Normative: docs/protocol/http.md.
  *
  *   1 count and time it   2 who is calling   3 may they   4 read and validate   5 handler   6 problem document
+ *
+ * One handler of hono answers each request, so that hono composes nothing: `attend` is around all of them.
  */
 import { Hono, type Context } from "hono";
 import type { Clock } from "../kernel/clock.ts";
@@ -17,6 +19,7 @@ import { Door } from "./door.ts";
 import { PagesFront } from "./pages/pages.ts";
 import type { ForwardTable, NodeView, TokenStore } from "../view/contract/node.ts";
 import type { PagesDesk } from "../view/contract/pages.ts";
+import type { Said } from "./exchange.ts";
 import { problemResponse, requestInvalid } from "./problem.ts";
 import { defineRoute, jsonResponse, type ApiParts, type Profiler, type Route } from "./route.ts";
 import { joinRoutes } from "./routes-join.ts";
@@ -52,6 +55,8 @@ export interface ApiOptions {
   readonly metrics: Metrics;
   readonly version: string;
   readonly profiler: Profiler;
+  /** What is open on loopback is so to everybody who comes by an address: `api.public_read`, which a reload may change. */
+  readonly isReadPublic: () => boolean;
   /** Aborts when the API stops; event streams and traces end with it. */
   readonly signal: AbortSignal;
 }
@@ -59,8 +64,6 @@ export interface ApiOptions {
 /** The server passes who is calling as the environment: `app.fetch(request, {connection})`. Absent: least authority. */
 export type ApiEnv = {
   Bindings: { connection?: Connection };
-  /** The matched route's pattern, for the metrics. */
-  Variables: { route?: string };
 };
 export type Api = Hono<ApiEnv>;
 
@@ -110,44 +113,45 @@ export function createApi(options: ApiOptions): Api {
   const door = new Door(options);
   const app: Api = new Hono<ApiEnv>({ strict: true, router: new TableRouter() });
   const routes = apiRoutes(options.version);
-  app.use(observe(options));
+  const attended = attend(options);
   for (const route of routes) {
-    app.on(route.method.toUpperCase(), [honoPath(route.path)], async (c) => {
-      c.set("route", route.path);
-      // Undefined where the caller of app.fetch passes no environment, whatever the type says.
-      const connection = (c.env as ApiEnv["Bindings"] | undefined)?.connection ?? unknownConnection;
-      const refusal = await door.refuse(route.access, c.req.raw, connection);
-      return refusal ?? (await dispatch(route, c, connection, parts));
-    });
+    const { access } = route;
+    const opened = access.openOnLoopback === true ? { ...access, openAnywhere: true } : access;
+    app.on(
+      route.method.toUpperCase(),
+      [honoPath(route.path)],
+      attended(
+        route.path,
+        async (c, connection) =>
+          (await door.refuse(options.isReadPublic() ? opened : access, c.req.raw, connection)) ??
+          (await dispatch(route, c, connection, parts)),
+      ),
+    );
   }
   const pages = new PagesFront({ ...options, door });
-  app.all("/x/*", async (c) => {
-    c.set("route", PAGES_ROUTE);
-    const connection = (c.env as ApiEnv["Bindings"] | undefined)?.connection ?? unknownConnection;
-    return await pages.answer(c.req.raw, connection);
-  });
+  app.all(
+    "/x/*",
+    attended(PAGES_ROUTE, (c, connection) => pages.answer(c.req.raw, connection)),
+  );
   for (const path of new Set(routes.map((route) => route.path))) {
     const allow = routes.filter((route) => route.path === path).map((route) => route.method.toUpperCase());
     if (allow.includes("GET")) allow.push("HEAD");
-    app.all(honoPath(path), (c) => {
-      c.set("route", path);
-      const error = godwitError("GODWIT_METHOD_NOT_ALLOWED", `${path} answers ${allow.join(", ")} only`);
-      return problemResponse(error, { allow: allow.join(", ") });
-    });
+    app.all(
+      honoPath(path),
+      attended(path, () => {
+        const error = godwitError("GODWIT_METHOD_NOT_ALLOWED", `${path} answers ${allow.join(", ")} only`);
+        return problemResponse(error, { allow: allow.join(", ") });
+      }),
+    );
   }
-  app.notFound((c) =>
-    problemResponse(
-      godwitError("GODWIT_NOT_FOUND", `nothing is at ${c.req.path.slice(0, 100)}; see /openapi.json`),
+  app.notFound(
+    attended("unmatched", (c) =>
+      problemResponse(
+        godwitError("GODWIT_NOT_FOUND", `nothing is at ${c.req.path.slice(0, 100)}; see /openapi.json`),
+      ),
     ),
   );
-  app.onError((error, c) => {
-    const known = asGodwitError(error);
-    if (known.kind === "bug") {
-      const { method, path } = c.req;
-      options.log.error("api request hit a bug", { method, path: path.slice(0, 100), error: known });
-    }
-    return problemResponse(known);
-  });
+  app.onError((error) => problemResponse(asGodwitError(error)));
   return app;
 }
 
@@ -162,7 +166,7 @@ async function dispatch(
   c: Context<ApiEnv>,
   connection: Connection,
   parts: ApiParts,
-): Promise<Response> {
+): Promise<Said> {
   const query = route.query === undefined ? undefined : validate(await route.query(), singleValues(c));
   const request = c.req.raw;
   const body =
@@ -185,37 +189,54 @@ function singleValues(c: Context<ApiEnv>): Record<string, string> {
   return out;
 }
 
-/** Room 1: bounds what is in progress, and counts every answer exactly once, by pattern and never by path. */
-function observe({ metrics, clock }: ApiOptions) {
+type Handler = (c: Context<ApiEnv>, connection: Connection) => Said | Promise<Said>;
+
+/** Rooms 1 and 6: bounds what is in progress, counts every answer exactly once, by pattern and never by path, and answers what is thrown. */
+function attend({ metrics, clock, log }: ApiOptions) {
   const requests = metrics.counter("godwit_http_requests_total");
   const durations = metrics.histogram("godwit_http_request_duration_seconds");
   let inProgress = 0;
-  return async (c: Context<ApiEnv>, next: () => Promise<void>): Promise<Response | void> => {
-    const startedMs = clock.monotonicMs();
-    inProgress++;
-    let refused: Response | undefined;
-    try {
-      if (inProgress > REQUESTS_MAX)
-        refused = problemResponse(
-          godwitError(
-            "GODWIT_TOO_MANY_REQUESTS",
-            `${REQUESTS_MAX} requests are in progress; try again later`,
-          ),
-        );
-      else await next();
-    } finally {
-      inProgress--;
+  const problem = (thrown: unknown, c: Context<ApiEnv>): Response => {
+    const error = asGodwitError(thrown);
+    if (error.kind === "bug") {
+      const { method, path } = c.req;
+      log.error("api request hit a bug", { method, path: path.slice(0, 100), error });
     }
-    const method = METHODS.has(c.req.method) ? c.req.method : "other";
-    const route = c.get("route") ?? "unmatched";
-    const { status } = refused ?? c.res;
-    // What a plugin answers is its own choice, among hundreds.
-    requests.add(1, {
-      method,
-      route,
-      status: route === PAGES_ROUTE ? `${Math.floor(status / 100)}xx` : `${status}`,
-    });
-    durations.observe((clock.monotonicMs() - startedMs) / 1000, { method, route });
-    return refused;
+    return problemResponse(error);
   };
+  return (route: string, handler: Handler) =>
+    async (c: Context<ApiEnv>): Promise<Response> => {
+      const startedMs = clock.monotonicMs();
+      // Undefined where the caller of app.fetch passes no environment, whatever the type says.
+      const connection = (c.env as ApiEnv["Bindings"] | undefined)?.connection ?? unknownConnection;
+      let answer: Said;
+      inProgress++;
+      try {
+        answer = inProgress > REQUESTS_MAX ? problemResponse(tooMany()) : await handler(c, connection);
+      } catch (thrown) {
+        answer = problem(thrown, c);
+      } finally {
+        inProgress--;
+      }
+      const method = METHODS.has(c.req.method) ? c.req.method : "other";
+      const { status } = answer;
+      // What a plugin answers is its own choice, among hundreds.
+      const shown = route === PAGES_ROUTE ? `${Math.floor(status / 100)}xx` : `${status}`;
+      requests.add(1, { method, route, status: shown });
+      durations.observe((clock.monotonicMs() - startedMs) / 1000, { method, route });
+      return deliver(answer, connection);
+    };
+}
+
+const tooMany = () =>
+  godwitError("GODWIT_TOO_MANY_REQUESTS", `${REQUESTS_MAX} requests are in progress; try again later`);
+
+/** What hono passes on where the connection has the answer already. */
+const SAID = new Response(null);
+
+function deliver(answer: Said, { say }: Connection): Response {
+  if (answer instanceof Response) return answer;
+  if (say === undefined) return new Response(answer.text, answer);
+  say(answer);
+  return SAID;
 }

@@ -10,6 +10,7 @@ import { messageOf } from "./outgoing.ts";
 import { problemOf, type Problem, requestInvalid } from "./problem.ts";
 import { jsonResponse, type ApiParts } from "./route.ts";
 import type { sendBody } from "./schemas.ts";
+import { TextAnswer } from "./exchange.ts";
 import { turnstile } from "./turnstile.ts";
 
 export const LINES_TYPE = "application/x-ndjson";
@@ -109,11 +110,8 @@ async function sendOne(
 }
 
 /** As the question came: an array, or lines. 207 whatever became of them: each says it itself. */
-export function batchResponse(answers: readonly BatchAnswer[], isLines: boolean): Response {
+export function batchResponse(answers: readonly BatchAnswer[], isLines: boolean): TextAnswer {
   if (!isLines) return jsonResponse(answers, 207);
   const text = answers.map((answer) => `${JSON.stringify(answer)}\n`).join("");
-  return new Response(text, {
-    status: 207,
-    headers: { "content-type": LINES_TYPE, "cache-control": "no-store" },
-  });
+  return new TextAnswer(text, 207, { "content-type": LINES_TYPE, "cache-control": "no-store" });
 }

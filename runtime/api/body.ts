@@ -2,6 +2,7 @@
 import type { Clock } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
 import type { Connection } from "./access.ts";
+import type { ApiRequest } from "./exchange.ts";
 import { BODY_BYTES_MAX } from "../wire/constants.ts";
 import { requestInvalid } from "./problem.ts";
 
@@ -24,7 +25,7 @@ export const JSON_MARKS_MAX = 512;
 
 /** Where the body of a request is: with the connection, if it came with its head, else in the request. */
 export interface BodySource {
-  readonly request: Request;
+  readonly request: ApiRequest;
   readonly connection: Pick<Connection, "takeBody">;
 }
 
@@ -140,7 +141,7 @@ export function parseJson(bytes: Uint8Array, marksMax = JSON_MARKS_MAX): unknown
  * What is encoded would reach its reader as bytes that nobody says how to read. Decoding it here would let a small body
  * cost much memory. Throws GODWIT_CONTENT_ENCODING.
  */
-export function refuseEncoded({ headers }: Request): void {
+export function refuseEncoded({ headers }: Pick<ApiRequest, "headers">): void {
   const encoding = headers.get("content-encoding")?.trim().toLowerCase() ?? "";
   if (encoding !== "" && encoding !== "identity")
     throw godwitError(

@@ -6,6 +6,7 @@ import type { CounterMetric, Metrics } from "../kernel/metrics.ts";
 import type { TokenScope, TokenStore } from "../view/contract/node.ts";
 import { type AccessRule, AuthDelay, type Connection, decideAccess, parseBearer } from "./access.ts";
 import { problemResponse } from "./problem.ts";
+import type { ApiRequest } from "./exchange.ts";
 
 /** A flood of wrong tokens must not flood the log. */
 const AUTH_LOG_EVERY_MS = 60_000;
@@ -35,7 +36,11 @@ export class Door {
   }
 
   /** The answer to who may not; undefined: come in. */
-  async refuse(access: AccessRule, request: Request, connection: Connection): Promise<Response | undefined> {
+  async refuse(
+    access: AccessRule,
+    request: ApiRequest,
+    connection: Connection,
+  ): Promise<Response | undefined> {
     const host = request.headers.get("host") ?? undefined;
     const secret = secretOf(request);
     const verdict = decideAccess(access, connection, host, this.#scopesOf(secret));
@@ -99,7 +104,7 @@ export class Door {
 }
 
 /** Null: none is shown; undefined: what is shown is none. */
-function secretOf(request: Request): string | null | undefined {
+function secretOf(request: ApiRequest): string | null | undefined {
   const header = request.headers.get("authorization");
   return header === null ? null : parseBearer(header);
 }

@@ -401,3 +401,135 @@ test("a body is whole however it comes, and one that nobody reads is not taken f
   expect(slow).toStartWith("HTTP/1.1 202 ");
   expect(Buffer.from(at.rig.node.sent.at(-1)!.body).toString()).toBe(bodies[3]!);
 });
+
+const POST_HI = (more: string) =>
+  `POST /messages?to=DUN HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n${more}\r\n`;
+const TOKEN = "Authorization: Bearer send-secret\r\n";
+
+test("whoever waits to be told to send a body is told when it is wanted, and not when it is refused", async () => {
+  const url = await startTcp();
+  const expecting = "Expect: 100-continue\r\n";
+  const taken = await talk(url, POST_HI(TOKEN + expecting), (socket) =>
+    socket.once("data", (first: Buffer) => {
+      expect(first.toString()).toBe("HTTP/1.1 100 Continue\r\n\r\n");
+      socket.end("hi");
+    }),
+  );
+  expect(taken.match(/HTTP\/1\.1 \d+/g)).toEqual(["HTTP/1.1 100", "HTTP/1.1 202"]);
+  expect(at.rig.node.sent.map(({ body }) => Buffer.from(body).toString())).toEqual(["hi"]);
+  // Whether its body comes nobody knows, so that nothing behind it is taken for a request.
+  const refused = await talk(url, POST_HI(expecting));
+  expect(refused.match(/HTTP\/1\.1 \d+/g)).toEqual(["HTTP/1.1 401"]);
+  expect(refused.toLowerCase()).toContain("\r\nconnection: close\r\n");
+  // It did not wait.
+  const sent = await talk(
+    url,
+    `${POST_HI(TOKEN + expecting)}hi${POST_HI(`${TOKEN}Connection: close\r\n`)}hi`,
+  );
+  expect(sent.match(/HTTP\/1\.1 \d+/g)).toEqual(["HTTP/1.1 202", "HTTP/1.1 202"]);
+  expect(await talk(url, POST_HI(`${TOKEN}Expect: cake\r\n`))).toStartWith("HTTP/1.1 417 ");
+});
+
+test("what was asked before what was no HTTP is answered before that is said", async () => {
+  const url = await startTcp();
+  const get = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+  const heard = await talk(url, `${get}${get}GARBAGE\r\n\r\n${get}`);
+  expect(heard.match(/HTTP\/1\.1 \d+/g)).toEqual(["HTTP/1.1 200", "HTTP/1.1 200", "HTTP/1.1 400"]);
+  expect(await talk(url, "CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n")).toStartWith(
+    "HTTP/1.1 400 ",
+  );
+});
+
+test("a body that breaks off is one bad request, answered once", async () => {
+  const url = await startTcp();
+  const post = `POST /messages?to=DUN HTTP/1.1\r\nHost: localhost\r\n${TOKEN}`;
+  const heard = await new Promise<string>((resolve) => {
+    let all = "";
+    const socket = connect({ port: Number(new URL(url).port), host: "127.0.0.1", allowHalfOpen: true });
+    socket.on("data", (bytes) => (all += bytes.toString("latin1")));
+    socket.on("end", () => (socket.destroy(), resolve(all)));
+    socket.on("error", () => resolve(all));
+    socket.end(`${post}Content-Length: 100\r\n\r\nabc`);
+  });
+  expect(heard.match(/HTTP\/1\.1 \d+/g)).toEqual(["HTTP/1.1 400"]);
+  expect(heard).toContain("the request body broke off");
+  const broken = await talk(url, `${post}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n`);
+  expect(broken.match(/HTTP\/1\.1 \d+/g)).toEqual(["HTTP/1.1 400"]);
+  expect(at.rig.node.sent).toHaveLength(0);
+});
+
+test("HTTP/1.0 hears of no chunks: what never ends goes on to the end of the connection", async () => {
+  const url = await startTcp();
+  const kept = "GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+  const heard = await talk(url, `${kept}GET /health HTTP/1.0\r\n\r\n`);
+  expect(heard.toLowerCase().match(/\r\nconnection: [a-z-]+/g)).toEqual([
+    "\r\nconnection: keep-alive",
+    "\r\nconnection: close",
+  ]);
+  let stream = "";
+  const events = `GET /events HTTP/1.0\r\nConnection: keep-alive\r\nAuthorization: Bearer read-secret\r\n\r\n`;
+  const ended = talk(url, events, (socket) => socket.on("data", (bytes) => (stream += bytes.toString())));
+  await until(() => stream.includes(": godwit events"));
+  expect(stream.toLowerCase()).not.toContain("transfer-encoding");
+  expect(stream.toLowerCase()).toContain("\r\nconnection: close\r\n");
+  await at.scope.close();
+  expect(await ended).toContain("\r\n\r\nretry: 2000\n: godwit events");
+});
+
+test("HEAD is told what GET is, but for the body, and every answer has its date", async () => {
+  const url = await startTcp();
+  const ask = (method: string, path: string) =>
+    talk(url, `${method} ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`);
+  for (const path of ["/health", "/mesh/status", "/nowhere"]) {
+    const [get, head] = [await ask("GET", path), await ask("HEAD", path)];
+    const linesOf = (answer: string) =>
+      answer
+        .slice(0, answer.indexOf("\r\n\r\n"))
+        .split("\r\n")
+        .filter((line) => !/^(?:date|content-length):/.test(line));
+    expect(linesOf(head)).toEqual(linesOf(get));
+    expect(head).toEndWith("\r\n\r\n");
+    expect(get).toMatch(/\r\ndate: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n/);
+  }
+});
+
+test("how an answer is framed is not for its headers to say", async () => {
+  const lies = {
+    "content-length": "1",
+    "transfer-encoding": "chunked",
+    connection: "close",
+    "x-kept": "yes",
+  };
+  const app = {
+    fetch: () => Promise.resolve(new Response("whole", { headers: lies })),
+  } as unknown as typeof at.rig.app;
+  const server = new HttpServer(
+    { kind: "tcp", host: "127.0.0.1", port: 0 },
+    { ...parts(), app, idleMs: 5_000, hosts: new Set() },
+  );
+  await server.opened();
+  const get = (more: string) => `GET /a HTTP/1.1\r\nHost: x\r\n${more}\r\n`;
+  const heard = await talk(`http://127.0.0.1:${server.port}`, get("") + get("Connection: close\r\n"));
+  expect(heard.split("\r\n\r\n").map((part) => part.replace(/HTTP[^]*/, ""))).toEqual(["", "whole", "whole"]);
+  expect(heard.match(/^[a-z-]+: .*$/gm)!.filter((line) => !line.startsWith("date"))).toEqual([
+    ...["x-kept: yes", "content-length: 5", "connection: close", "x-kept: yes", "content-length: 5"],
+  ]);
+  await server.stop(0);
+});
+
+test("whoever was told that the connection ends is not heard any more", async () => {
+  const url = await startTcp();
+  const refused = `POST /messages?to=DUN HTTP/1.1\r\nHost: localhost\r\n${TOKEN}Expect: cake\r\nContent-Length: 0\r\n\r\n`;
+  let heard = "";
+  const socket = connect({ port: Number(new URL(url).port), host: "127.0.0.1", allowHalfOpen: true });
+  socket.on("data", (bytes) => (heard += bytes.toString("latin1")));
+  socket.write(refused);
+  await new Promise<void>((resolve) => socket.once("end", resolve));
+  await new Promise<void>((resolve) => socket.write(`${POST_HI(TOKEN)}hi`, () => resolve()));
+  // What came behind it has come as well.
+  for (let n = 0; n < 3; n++)
+    expect((await fetch(`${url}/health`, { headers: { connection: "close" } })).status).toBe(200);
+  expect(heard.match(/HTTP\/1\.1 \d+/g)).toEqual(["HTTP/1.1 417"]);
+  expect(at.rig.node.sent).toHaveLength(0);
+  socket.destroy();
+});

@@ -5,21 +5,17 @@
  * connection pipelines before all others, and takes no descriptor; so http is spoken on what a net server accepts.
  * docs/decisions/0015-own-front-of-http.md
  */
-import {
-  createServer as createHttpServer,
-  type IncomingMessage,
-  type Server,
-  type ServerResponse,
-} from "node:http";
-import { createServer as createNetServer, type Socket } from "node:net";
+import { createServer, type Socket } from "node:net";
 import { sourceGroup } from "@godwit/sdk";
 import { type Place, Places } from "@godwit/sdk/places";
 import type { Clock, Timer } from "../kernel/clock.ts";
-import { assert } from "../kernel/errors.ts";
-import { concatBytes } from "../wire/bytes.ts";
 import type { Connection } from "./access.ts";
+import { answer, BAD_REQUEST, EXPECTATION_FAILED } from "./answer.ts";
 import type { Api } from "./app.ts";
+import type { TextAnswer } from "./exchange.ts";
+import { type Incoming, RequestParser } from "./incoming.ts";
 import { Intake } from "./intake.ts";
+import { isPlainTarget } from "./request.ts";
 import { turnstile } from "./turnstile.ts";
 
 /** A listening stream socket that is open already. Its server closes it; what it is bound to stays the manager's. */
@@ -58,8 +54,6 @@ export const CONNECTIONS_PER_SOURCE_MAX = 256;
 const PIPELINED_MAX = 16;
 /** Of a body that nobody has read yet, in bytes; then nothing more of the connection is read either. */
 const BODY_AHEAD_BYTES_MAX = 16 * 1024;
-/** Of a body, given to the connection at once. */
-const PIECE_BYTES = 64 * 1024;
 /** Below it plugins answer, in pieces if they like. */
 const PAGES_PATH = "/x/";
 
@@ -71,29 +65,31 @@ export const newPlaces = (): Places =>
 interface Line {
   readonly socket: Socket;
   readonly place: Place;
-  readonly waiting: { readonly incoming: IncomingMessage; readonly outgoing: ServerResponse }[];
+  readonly parser: RequestParser;
+  readonly intake: Intake;
+  readonly waiting: Incoming[];
   /** A request is being answered. */
   isBusy: boolean;
   /** It has not said anything yet. */
   isFresh: boolean;
-  /** What it says was no HTTP: it is told, and not heard any more. */
+  /** What it says was no HTTP: it is told, behind the answers to what was, and not heard any more. */
   isBroken: boolean;
   /** Of the requests that were made of its bytes the last one. */
-  newest: IncomingMessage | undefined;
-  intake: Intake | undefined;
+  newest: Incoming | undefined;
   /** What is being answered may never end. */
   isEndless: boolean;
   /** Nothing is answered on it after this one. */
   isLast: boolean;
-  /** Ends it unless a request comes. */
-  deadline: Timer | undefined;
+  /** Aborts when nobody listens any more; made for whoever asks. */
+  gone: AbortController | undefined;
+  /** When it has been silent for too long; undefined: it is not silent. */
+  endsMs: number | undefined;
 }
 
 export class HttpServer {
   readonly #listener: Listener;
   readonly #options: HttpOptions;
   readonly #lines = new Map<Socket, Line>();
-  readonly #http: Server;
   readonly #server;
   readonly #failed = Promise.withResolvers<never>();
   #isStopping = false;
@@ -102,17 +98,7 @@ export class HttpServer {
   constructor(listener: Listener, options: HttpOptions) {
     this.#listener = listener;
     this.#options = options;
-    this.#http = createHttpServer((incoming, outgoing) => this.#onRequest(incoming, outgoing));
-    // The deadlines here hold for every connection, and no header promises others.
-    this.#http.keepAliveTimeout = 0;
-    Object.assign(this.#http, { httpAllowHalfOpen: true });
-    this.#http.on("clientError", (_, socket) => {
-      const line = this.#lines.get(socket as Socket);
-      if (line !== undefined) line.isBroken = true;
-      if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
-      else socket.destroy();
-    });
-    this.#server = createNetServer({ allowHalfOpen: true }, (socket) => this.#onConnection(socket));
+    this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#onConnection(socket));
     this.#server.on("error", (error) => this.#failed.reject(error));
     this.#failed.promise.catch(() => {});
     if ("fd" in listener) this.#server.listen({ fd: listener.fd });
@@ -165,33 +151,36 @@ export class HttpServer {
       refused();
       return void socket.destroy();
     }
+    socket.on("error", () => socket.destroy());
+    socket.setTimeout(idleMs, () => socket.destroy());
+    const parser = new RequestParser((incoming) => this.#onRequest(line, incoming));
+    const intake = new Intake(socket, {
+      room: () => roomFor(line),
+      parse: (piece) => void (parser.take(piece) || this.#refuse(line)),
+      finish: () => void (parser.finish() || this.#refuse(line)),
+    });
     const line: Line = {
-      socket,
-      place,
+      ...{ socket, place, parser, intake },
       waiting: [],
       isBusy: false,
       isFresh: true,
       isBroken: false,
       newest: undefined,
-      intake: undefined,
       isEndless: false,
       isLast: false,
-      deadline: clock.after(Math.min(FIRST_REQUEST_MS, idleMs), () => socket.destroy()),
+      gone: undefined,
+      endsMs: clock.monotonicMs() + Math.min(FIRST_REQUEST_MS, idleMs),
     };
+    const deadline = this.#endWhenSilent(line);
     this.#lines.set(socket, line);
     socket.once("close", () => {
       place.release();
-      line.deadline?.cancel();
+      deadline.cancel();
       line.waiting.length = 0;
+      parser.close();
+      line.gone?.abort();
       this.#lines.delete(socket);
     });
-    socket.on("error", () => socket.destroy());
-    socket.setTimeout(idleMs, () => socket.destroy());
-    line.intake = new Intake(
-      socket,
-      () => this.#http.emit("connection", socket),
-      () => roomFor(line),
-    );
     socket.once("end", () => {
       // Of what may never end it is the only sign that nobody listens.
       if (line.isEndless) socket.destroy();
@@ -201,68 +190,105 @@ export class HttpServer {
     socket.on("data", () => line.isBroken && !socket.writable && socket.destroy());
   }
 
+  /** One timer for a connection, however many requests it makes: an answer costs less than a timer. */
+  #endWhenSilent(line: Line): Timer {
+    const { clock, idleMs } = this.#options;
+    const check = () => {
+      const nowMs = clock.monotonicMs();
+      const leftMs = (line.endsMs ?? nowMs + idleMs) - nowMs;
+      if (leftMs <= 0) return void line.socket.destroy();
+      timer = clock.after(leftMs, check);
+    };
+    let timer = clock.after(line.endsMs! - clock.monotonicMs(), check);
+    return { cancel: () => timer.cancel() };
+  }
+
+  /** What it said was no HTTP, or ended within. */
+  #refuse(line: Line): void {
+    if (line.isBroken) return;
+    line.isBroken = true;
+    if (!line.isBusy) end(line.socket, BAD_REQUEST);
+  }
+
   /** The far end says no more, and all that it asked is answered. */
   #endIfOver({ intake, isBusy, socket }: Line): boolean {
-    if (intake?.isOver !== true || isBusy) return false;
+    if (!intake.isOver || isBusy) return false;
     socket.end();
     return true;
   }
 
-  #onRequest(incoming: IncomingMessage, outgoing: ServerResponse): void {
-    const line = this.#lines.get(incoming.socket);
-    if (line === undefined) return void incoming.socket.destroy();
+  #onRequest(line: Line, incoming: Incoming): void {
+    // The far end was told that nothing more is answered.
+    if (!line.socket.writable) return incoming.drop();
     line.isFresh = false;
-    line.deadline?.cancel();
+    line.endsMs = undefined;
     line.place.stand("busy");
-    line.waiting.push({ incoming, outgoing });
+    line.waiting.push(incoming);
     line.newest = incoming;
-    line.intake?.bodyFollows(bodyBytes(incoming));
-    const read = incoming.read.bind(incoming);
-    incoming.read = (size?: number) => {
-      const bytes: unknown = read(size);
-      line.intake?.take();
-      return bytes;
-    };
-    if (!line.isBusy) void this.#answerAll(line);
+    line.intake.bodyFollows(incoming.declaredBytes);
+    incoming.onRead = () => line.intake.take();
+    if (line.isBusy) return;
+    line.isBusy = true;
+    this.#enter(line);
   }
 
-  /** One after the other, each in its turn. */
-  async #answerAll(line: Line): Promise<void> {
+  /** The next one of those that wait on it, in its turn. */
+  #enter(line: Line): void {
+    const incoming = line.waiting.shift()!;
+    line.intake.take();
+    const isUrgent = this.#listener.kind === "unix" || incoming.head.url === HEALTH_PATH;
+    turnstile.run(isUrgent, async () => {
+      if (line.socket.destroyed) return;
+      try {
+        await this.#answerOne(line, incoming);
+      } catch {
+        line.socket.destroy();
+      }
+      if (line.socket.destroyed) return;
+      if (line.waiting.length > 0 && !line.isLast) this.#enter(line);
+      else this.#rest(line);
+    });
+  }
+
+  /** Nothing waits on it. */
+  #rest(line: Line): void {
     const { socket } = line;
-    line.isBusy = true;
-    for (let next = line.waiting.shift(); next !== undefined; next = line.waiting.shift()) {
-      line.intake?.take();
-      await turnstile.enter(this.#listener.kind === "unix" || next.incoming.url === HEALTH_PATH);
-      if (socket.destroyed) break;
-      await this.#answerOne(line, next.incoming, next.outgoing).catch(() => socket.destroy());
-      if (socket.destroyed) break;
-      // http keeps answers that cannot leave yet beside the socket, where nothing bounds them.
-      await left(next.outgoing);
-      if (line.isLast) break;
-    }
     line.isBusy = false;
-    if (socket.destroyed) return;
-    socket.setTimeout(this.#options.idleMs);
+    // Also where nothing more is answered, whatever still comes.
+    line.endsMs = this.#options.clock.monotonicMs() + this.#options.idleMs;
+    // Of one whose body broke off that was the answer.
+    if (line.isBroken && !line.isLast) return end(socket, line.newest?.isWhole === true ? BAD_REQUEST : "");
     // What was written last is still on its way out.
-    if (this.#isStopping || line.isLast) return void socket.end();
+    if (this.#isStopping || line.isLast) return end(socket);
     if (this.#endIfOver(line)) return;
     line.place.stand("silent");
-    line.deadline = this.#options.clock.after(this.#options.idleMs, () => socket.destroy());
   }
 
-  async #answerOne(line: Line, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
-    const { app, hosts, clock } = this.#options;
+  async #answerOne(line: Line, incoming: Incoming): Promise<void> {
+    const { app, hosts, clock, idleMs } = this.#options;
     const { socket } = line;
-    let release = () => {};
+    if (incoming.expects === "other") {
+      line.isLast = true;
+      return void socket.write(EXPECTATION_FAILED);
+    }
+    let release: (() => void) | undefined;
     let grace: Timer | undefined;
+    let isHeld = false;
     const isUnix = this.#listener.kind === "unix";
-    line.isEndless = isPage(incoming.url ?? "/");
-    if (this.#isStopping) outgoing.setHeader("connection", "close");
+    line.isEndless = isPage(incoming.head.url);
+    line.isLast = this.#isStopping || !incoming.head.keepsAlive;
+    // Where nobody knows whether a body comes, or where the answer's own end is not said in it, the connection ends.
+    const isLast = () => line.isLast || incoming.waitsToBeTold || (line.isEndless && !incoming.head.isHttp11);
+    const gone = () => (line.gone ??= new AbortController()).signal;
+    let text: TextAnswer | undefined;
     const connection: Connection = {
       authority: isUnix ? "socket" : "tcp",
       peer: isUnix ? undefined : socket.remoteAddress,
       hosts,
+      gone,
+      say: (said) => void (text = said),
       holdOpen() {
+        isHeld = true;
         line.isEndless = true;
         // Whoever may ask for this has shown a token, or is on this machine.
         line.place.stand("held");
@@ -278,192 +304,50 @@ export class HttpServer {
       takeBody: line.isEndless ? undefined : wholeBodyOf(incoming),
     };
     try {
-      await answer(app, connection, incoming, outgoing, () => line.isEndless);
+      const isAnswered = await answer(app, connection, {
+        ...{ incoming, socket, gone, wallMs: clock.wallMs(), isLast },
+        isEndless: () => line.isEndless,
+        said: () => text,
+      });
+      if (!isAnswered) socket.write(BAD_REQUEST);
+      line.isLast = !isAnswered || isLast();
     } finally {
-      release();
+      release?.();
       grace?.cancel();
+      if (isHeld) socket.setTimeout(idleMs);
       line.isEndless = false;
+      line.gone = undefined;
       line.place.stand("busy");
+      incoming.drop();
     }
   }
 }
 
+const end = (socket: Socket, text = ""): void => {
+  if (socket.writable) socket.end(text);
+  else socket.destroy();
+};
+
 /** By the path that the API goes by: `/a/../x/board/` is one, too. */
 const isPage = (url: string): boolean =>
-  URL.parse(`http://localhost${url}`)?.pathname.startsWith(PAGES_PATH) === true;
+  isPlainTarget(url)
+    ? url.startsWith(PAGES_PATH)
+    : URL.parse(`http://localhost${url}`)?.pathname.startsWith(PAGES_PATH) === true;
 
-/** Bytes of a body that http may be given now; 0: nothing. */
+/** Bytes of a body that may be parsed now; 0: nothing. */
 const roomFor = ({ waiting, newest, isBroken }: Line): number => {
   if (waiting.length >= PIPELINED_MAX) return 0;
   // Nothing of a body, whatever its head declared: requests may begin.
-  if (isBroken || newest === undefined || newest.complete || newest.destroyed) return 1;
-  return BODY_AHEAD_BYTES_MAX - newest.readableLength;
+  if (isBroken || newest === undefined || newest.isWhole) return 1;
+  return BODY_AHEAD_BYTES_MAX - newest.waitingBytes;
 };
-
-/** As declared; 0 where that is not known. */
-const bodyBytes = ({ headers }: IncomingMessage): number =>
-  headers["transfer-encoding"] === undefined ? Number(headers["content-length"] ?? 0) : 0;
 
 /** What is quickly answered, and what others wait for: a crowd that asks for more must not hold it up. */
 const HEALTH_PATH = "/health";
 
-async function answer(
-  app: Api,
-  connection: Connection,
-  incoming: IncomingMessage,
-  outgoing: ServerResponse,
-  isEndless: () => boolean,
-): Promise<void> {
-  const gone = new AbortController();
-  outgoing.once("close", () => {
-    // Whoever has the whole answer is not gone, and a signal without a cause costs as much as parsing the request.
-    if (!outgoing.writableFinished) gone.abort();
-  });
-  const request = requestOf(incoming, gone.signal, connection.takeBody === undefined);
-  if (request === undefined) {
-    outgoing.writeHead(400, { connection: "close" }).end();
-    return;
-  }
-  const response = await app.fetch(request, { connection });
-  outgoing.statusCode = response.status;
-  for (const [name, value] of response.headers)
-    if (name === "set-cookie") outgoing.appendHeader(name, value);
-    else outgoing.setHeader(name, value);
-  if (response.body === null) return void outgoing.end();
-  const isHead = incoming.method === "HEAD";
-  // All of them are there, but for streams that never end and what a plugin answers as it comes to it.
-  if (!isEndless()) {
-    const bytes = new Uint8Array(await response.arrayBuffer());
-    outgoing.setHeader("content-length", bytes.length);
-    if (isHead) return void outgoing.end();
-    let at = 0;
-    // What the kernel does not take would be held once more.
-    for (; at + PIECE_BYTES < bytes.length && !gone.signal.aborted; at += PIECE_BYTES)
-      if (!outgoing.write(bytes.subarray(at, at + PIECE_BYTES))) await drained(outgoing);
-    // Head and body leave in one piece: two cost a short answer twice the calls, and its reader a turn.
-    outgoing.cork();
-    outgoing.end(bytes.subarray(at));
-    return outgoing.uncork();
-  }
-  if (isHead) {
-    await response.body.cancel();
-    return void outgoing.end();
-  }
-  await sendPieces(
-    (response.body as ReadableStream<Uint8Array>).getReader() as BodyParts,
-    outgoing,
-    gone.signal,
-  );
-}
-
-type BodyParts = Pick<ReadableStreamDefaultReader<Uint8Array>, "read" | "cancel">;
-
-async function sendPieces(reader: BodyParts, outgoing: ServerResponse, gone: AbortSignal): Promise<void> {
-  // Headers leave at once: a client could not tell "quiet" from "hanging".
-  outgoing.flushHeaders();
-  const onGone = () => void reader.cancel().catch(() => {});
-  gone.addEventListener("abort", onGone, { once: true });
-  try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done || gone.aborted) break;
-      if (!outgoing.write(value)) await drained(outgoing);
-    }
-  } finally {
-    gone.removeEventListener("abort", onGone);
-  }
-  if (!gone.aborted) outgoing.end();
-}
-
-/** Undefined for what fetch's own rules would not let through: a method, path or header that nobody sends in earnest. */
-function requestOf(
-  incoming: IncomingMessage,
-  signal: AbortSignal,
-  hasBodyInside: boolean,
-): Request | undefined {
-  const {
-    method = "GET",
-    url = "/",
-    rawHeaders,
-    headers: { host },
-    httpVersion,
-  } = incoming;
-  // RFC 9112, 3.2: without a host it is no request of HTTP/1.1.
-  if (!url.startsWith("/") || (host === undefined && httpVersion === "1.1")) return undefined;
-  try {
-    const headers = new Headers();
-    for (let i = 0; i + 1 < rawHeaders.length; i += 2) headers.append(rawHeaders[i]!, rawHeaders[i + 1]!);
-    const hasBody = hasBodyInside && method !== "GET" && method !== "HEAD";
-    return new Request(`http://localhost${url}`, {
-      method,
-      headers,
-      signal,
-      ...(hasBody ? { body: bodyOf(incoming) } : {}),
-    });
-  } catch {
-    return undefined;
-  }
-}
-
 /** Of a body that is here as a whole already, as short ones are by the turn of their request: a stream would cost several times as much as all of it. */
-function wholeBodyOf(incoming: IncomingMessage): (() => Uint8Array) | undefined {
-  const bytes = bodyBytes(incoming);
-  if (bytes === 0 || !incoming.complete || incoming.readableLength !== bytes) return undefined;
-  return () => {
-    const parts: Uint8Array[] = [];
-    for (let left = bytes; left > 0; left -= parts.at(-1)!.length) {
-      const part = incoming.read() as Uint8Array | null;
-      assert(part !== null, "what is here of a body can be read at once");
-      parts.push(part);
-    }
-    return parts.length === 1 ? parts[0]! : concatBytes(parts);
-  };
+function wholeBodyOf(incoming: Incoming): (() => Uint8Array) | undefined {
+  const bytes = incoming.declaredBytes;
+  if (bytes === 0 || !incoming.isWhole || incoming.waitingBytes !== bytes) return undefined;
+  return () => incoming.takeWhole();
 }
-
-/** Pulls: while nobody reads, nothing is taken from the socket beyond its own buffer. */
-function bodyOf(incoming: IncomingMessage): ReadableStream<Uint8Array> {
-  const chunks = incoming[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
-  return new ReadableStream<Uint8Array>(
-    {
-      async pull(controller) {
-        const next = await chunks.next();
-        if (next.done === true) controller.close();
-        else
-          controller.enqueue(
-            new Uint8Array(next.value.buffer as ArrayBuffer, next.value.byteOffset, next.value.length),
-          );
-      },
-      async cancel() {
-        await chunks.return?.();
-      },
-    },
-    { highWaterMark: 0 },
-  );
-}
-
-/** Until it has left for the kernel, or never will. */
-const left = (outgoing: ServerResponse): Promise<void> =>
-  new Promise((resolve) => {
-    if (outgoing.writableFinished || outgoing.destroyed || outgoing.socket?.destroyed === true)
-      return resolve();
-    const done = () => {
-      outgoing.off("finish", done);
-      outgoing.off("close", done);
-      resolve();
-    };
-    outgoing.once("finish", done);
-    outgoing.once("close", done);
-  });
-
-/** Until it takes bytes again, or is gone. */
-const drained = (sink: ServerResponse): Promise<void> =>
-  new Promise((resolve) => {
-    if (sink.destroyed) return resolve();
-    const done = () => {
-      sink.off("drain", done);
-      sink.off("close", done);
-      resolve();
-    };
-    sink.once("drain", done);
-    sink.once("close", done);
-  });

@@ -1,12 +1,6 @@
 import { afterEach, expect, test } from "bun:test";
-import { createServer as createHttpServer, type IncomingMessage } from "node:http";
-import {
-  connect,
-  createServer as createNetServer,
-  type AddressInfo,
-  type Server,
-  type Socket,
-} from "node:net";
+import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
+import { type Incoming, RequestParser } from "./incoming.ts";
 import { Intake } from "./intake.ts";
 
 let closing: (Server | Socket)[] = [];
@@ -19,21 +13,20 @@ afterEach(() => {
 });
 
 /** Says `text` to a server that takes more while it `mayTake`; answers what came of it. */
-async function serve(text: string | Buffer, mayTake: (requests: readonly IncomingMessage[]) => boolean) {
-  const requests: IncomingMessage[] = [];
-  const http = createHttpServer((incoming) => {
-    requests.push(incoming);
-    intake?.bodyFollows(Number(incoming.headers["content-length"] ?? 0));
-  });
-  let intake: Intake | undefined;
+async function serve(text: string | Buffer, mayTake: (requests: readonly Incoming[]) => boolean) {
+  const requests: Incoming[] = [];
   const made = Promise.withResolvers<Intake>();
-  const net = createNetServer({ allowHalfOpen: true }, (socket) => {
+  const net = createServer({ allowHalfOpen: true }, (socket) => {
     closing.push(socket);
-    intake = new Intake(
-      socket,
-      () => http.emit("connection", socket),
-      () => (mayTake(requests) ? 16_384 : 0),
-    );
+    const parser = new RequestParser((incoming) => {
+      requests.push(incoming);
+      intake.bodyFollows(incoming.declaredBytes);
+    });
+    const intake = new Intake(socket, {
+      room: () => (mayTake(requests) ? 16_384 : 0),
+      parse: (piece) => void parser.take(piece),
+      finish: () => void parser.finish(),
+    });
     made.resolve(intake);
   });
   closing.push(net);
@@ -71,24 +64,20 @@ test("thousands of requests in one piece are not made before those in front of t
 test("a body is taken as far as it is wanted, and all of it arrives", async () => {
   const bytes = 2 ** 22;
   const head = `POST / HTTP/1.1\r\nContent-Length: ${bytes}\r\n\r\n`;
-  const wants = ([first]: readonly IncomingMessage[]) => first === undefined || first.readableLength < 10_000;
+  const wants = ([first]: readonly Incoming[]) => first === undefined || first.waitingBytes < 10_000;
   const { requests, intake, client } = await serve(
     Buffer.concat([Buffer.from(head), Buffer.alloc(bytes, 97)]),
     wants,
   );
-  await until(() => (requests[0]?.readableLength ?? 0) >= 10_000);
+  await until(() => (requests[0]?.waitingBytes ?? 0) >= 10_000);
   for (let turns = 0; turns < 50; turns++) await new Promise((resolve) => setImmediate(resolve));
   const incoming = requests[0]!;
-  expect(incoming.readableLength).toBeLessThan(10_000 + 16_384);
-  const read = incoming.read.bind(incoming);
-  incoming.read = (size?: number) => {
-    const part: unknown = read(size);
-    intake.take();
-    return part;
-  };
+  expect(incoming.waitingBytes).toBeLessThan(10_000 + 16_384);
+  incoming.onRead = () => intake.take();
   client.end();
   let total = 0;
-  for await (const part of incoming as AsyncIterable<Buffer>) total += part.length;
+  for (let part = await incoming.read(); part !== undefined; part = await incoming.read())
+    total += part.length;
   expect(total).toBe(bytes);
   await until(() => intake.isOver);
 });
@@ -106,12 +95,12 @@ test("requests that come behind a body are not made by the hundred, though a bod
     const least: number[] = [];
     const { requests } = await serve(head + "a".repeat(bytes) + GET.repeat(2_000), (made) => {
       const [first] = made;
-      first?.resume();
-      if (first?.complete === true && turns++ < 3) least.push(made.length);
+      first?.drop();
+      if (first?.isWhole === true && turns++ < 3) least.push(made.length);
       return true;
     });
     await until(() => requests.length === 2_001);
-    expect(requests[0]!.complete).toBe(true);
+    expect(requests[0]!.isWhole).toBe(true);
     // What came in one piece with the end of the body, and the two pieces behind that.
     for (const [index, made] of least.entries())
       expect(made).toBeLessThan(2 + (index + 1) * Math.ceil(2_048 / GET.length));

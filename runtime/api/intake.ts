@@ -1,23 +1,27 @@
 /**
- * How an accepted connection's bytes reach node:http: little by little, and only as far as what came before was taken on. http itself takes
- * whatever it is given: of one chunk it makes thousands of requests at once, and it holds a body as fast as that comes, however slowly
- * it is read. Owns the bytes that wait, and whether the socket is read; must never drop one.
+ * How an accepted connection's bytes reach the parser: little by little, and only as far as what came before was taken on. The parser makes
+ * requests of all that it is given, thousands of one chunk, and a body comes as fast as it may, however slowly it is read. Owns the bytes
+ * that wait, and whether the socket is read; must never drop one.
  * docs/decisions/0015-own-front-of-http.md
  */
 import type { Socket } from "node:net";
 
-/** Given to http at once where requests may begin, in bytes: as many as fit into it are made before anybody is asked again. */
+/** Parsed at once where requests may begin, in bytes: as many as fit into it are made before anybody is asked again. */
 const PIECE_BYTES = 2_048;
 
-type Listener = (bytes?: Buffer) => void;
+export interface IntakeTo {
+  /** Asked before each piece: how many bytes of a body may be parsed; 0: nothing, of whatever. */
+  room(): number;
+  parse(piece: Buffer): void;
+  /** Nothing more comes, and all that came is parsed. */
+  finish(): void;
+}
 
 export class Intake {
   readonly #socket: Socket;
-  readonly #room: () => number;
-  readonly #parse: readonly Listener[];
-  readonly #finish: readonly Listener[];
+  readonly #to: IntakeTo;
   #unread: Buffer | undefined;
-  /** Bytes that http has parsed. */
+  /** Bytes that were parsed. */
   #given = 0;
   /** Up to there nothing but a body can come. */
   #bodyEnd = 0;
@@ -27,22 +31,9 @@ export class Intake {
   #isTaking = false;
   #isHeld = false;
 
-  /** `attach` gives the socket to http. `room` is asked before each piece how many bytes of a body http may be given; 0: nothing, of whatever. */
-  constructor(socket: Socket, attach: () => void, room: () => number) {
+  constructor(socket: Socket, to: IntakeTo) {
     this.#socket = socket;
-    this.#room = room;
-    const before = { data: socket.listeners("data"), end: socket.listeners("end") };
-    attach();
-    const detach = (event: "data" | "end") => {
-      const added = socket.listeners(event).filter((one) => !before[event].includes(one)) as Listener[];
-      for (const one of added) socket.removeListener(event, one);
-      return added;
-    };
-    this.#parse = detach("data");
-    this.#finish = detach("end");
-    // http goes on reading when a body is wanted or an answer has left, and knows nothing of what waits here.
-    const resume = socket.resume.bind(socket);
-    socket.resume = () => (this.#isHeld ? socket : resume());
+    this.#to = to;
     socket.on("data", (bytes: Buffer) => {
       this.#unread = this.#unread === undefined ? bytes : Buffer.concat([this.#unread, bytes]);
       this.take();
@@ -53,12 +44,12 @@ export class Intake {
     });
   }
 
-  /** Nothing more comes, and http has all of it. */
+  /** Nothing more comes, and all of it is parsed. */
   get isOver(): boolean {
     return this.#isOver;
   }
 
-  /** Call while http makes a request: a body of `bytes` follows its head, and nothing else before that has ended. 0 where that is not sure. */
+  /** Call while a request is made: a body of `bytes` follows its head, and nothing else before that has ended. 0 where that is not sure. */
   bodyFollows(bytes: number): void {
     // The piece that is being parsed counts not yet, so that the body ends no sooner than this says.
     this.#bodyEnd = this.#given + bytes;
@@ -74,22 +65,26 @@ export class Intake {
       this.#isTaking = false;
     }
     if (this.#socket.destroyed) return void (this.#unread = undefined);
-    this.#isHeld = this.#unread !== undefined || this.#room() <= 0;
-    if (this.#isHeld) return void this.#socket.pause();
-    this.#socket.resume();
-    if (!this.#hasEnded || this.#isOver) return;
+    const isHeld = this.#unread !== undefined || this.#to.room() <= 0;
+    if (isHeld !== this.#isHeld) {
+      this.#isHeld = isHeld;
+      if (isHeld) this.#socket.pause();
+      else this.#socket.resume();
+    }
+    if (isHeld || !this.#hasEnded || this.#isOver) return;
     this.#isOver = true;
-    for (const finish of this.#finish) finish.call(this.#socket);
+    this.#to.finish();
   }
 
   #give(): void {
     while (this.#unread !== undefined && !this.#socket.destroyed) {
-      const room = this.#room();
+      const room = this.#to.room();
       if (room <= 0) return;
       const bytes = Math.max(PIECE_BYTES, Math.min(room, this.#bodyEnd - this.#given));
-      const piece: Buffer = this.#unread.subarray(0, bytes);
-      this.#unread = this.#unread.length > bytes ? this.#unread.subarray(bytes) : undefined;
-      for (const parse of this.#parse) parse.call(this.#socket, piece);
+      const isAll = this.#unread.length <= bytes;
+      const piece = isAll ? this.#unread : this.#unread.subarray(0, bytes);
+      this.#unread = isAll ? undefined : this.#unread.subarray(bytes);
+      this.#to.parse(piece);
       this.#given += piece.length;
     }
   }

@@ -58,9 +58,9 @@ function accessOf({ access }: Route): Json {
   if (access.scope === "public") return { security: [] };
   const loopback = access.openOnLoopback === true;
   return {
-    // An empty requirement beside a scheme reads "optional": from loopback no token is needed.
+    // An empty requirement beside a scheme reads "optional": from loopback (and with api.public_read from anywhere) no token is needed.
     security: loopback ? [{ token: [access.scope] }, {}] : [{ token: [access.scope] }],
-    description: `Needs scope \`${access.scope}\`${loopback ? " unless called from loopback" : ""}.`,
+    description: `Needs scope \`${access.scope}\`${loopback ? " unless called from loopback, or by anybody where api.public_read is set" : ""}.`,
   };
 }
 

@@ -5,6 +5,7 @@ import type { Clock } from "../kernel/clock.ts";
 import type { Log } from "../kernel/log.ts";
 import type { RecentLog } from "../kernel/recent-log.ts";
 import type { AccessRule, Connection } from "./access.ts";
+import { type ApiRequest, type Said, TextAnswer } from "./exchange.ts";
 import type { BodyReader } from "./body.ts";
 import type { ForwardTable, NodeView, TokenStore } from "../view/contract/node.ts";
 import type { PluginDesk } from "../view/contract/plugins.ts";
@@ -33,7 +34,7 @@ export interface ApiParts {
 /** One validated request in the hands of its handler. */
 export interface Call<Query, Body> {
   readonly parts: ApiParts;
-  readonly request: Request;
+  readonly request: ApiRequest;
   readonly connection: Connection;
   /** Path parameters, decoded. */
   readonly params: Readonly<Record<string, string>>;
@@ -78,7 +79,7 @@ interface TypedRoute<Query, Body> extends RouteHead {
   readonly body?: Later<z.ZodType<Body>>;
   /** The handler reads the body itself; `body` then only documents it. */
   readonly readsBody?: boolean;
-  readonly handle: (call: Call<Query, Body>) => Response | Promise<Response>;
+  readonly handle: (call: Call<Query, Body>) => Said | Promise<Said>;
 }
 
 export type Route = TypedRoute<unknown, unknown>;
@@ -94,9 +95,10 @@ const JSON_HEADERS = { "content-type": "application/json", "cache-control": "no-
 export function jsonResponse(
   value: unknown,
   status = 200,
-  headers: Readonly<Record<string, string>> = {},
-): Response {
-  return new Response(JSON.stringify(value), { status, headers: { ...JSON_HEADERS, ...headers } });
+  headers?: Readonly<Record<string, string>>,
+): TextAnswer {
+  const all = headers === undefined ? JSON_HEADERS : { ...JSON_HEADERS, ...headers };
+  return new TextAnswer(JSON.stringify(value), status, all);
 }
 
 export const emptyResponse = (): Response => new Response(null, { status: 204 });

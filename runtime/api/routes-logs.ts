@@ -1,4 +1,5 @@
 /** The last lines of the node's own log. */
+import { goneOf } from "./access.ts";
 import { godwitError } from "../kernel/errors.ts";
 import type { RecentLine } from "../kernel/recent-log.ts";
 import type { LogEntryView, LogsView } from "../view/contract/node.ts";
@@ -35,7 +36,7 @@ export function logRoutes(): Route[] {
           connection.holdOpen?.();
           const late = new AbortController();
           const timer = clock.after(waitSeconds * 1_000, () => late.abort());
-          const ended = AbortSignal.any([late.signal, request.signal, signal]);
+          const ended = AbortSignal.any([late.signal, goneOf(request, connection), signal]);
           waiting++;
           try {
             while (lines.length === 0 && !ended.aborted) {

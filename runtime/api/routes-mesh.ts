@@ -1,7 +1,9 @@
 /** The node and its mesh: health, status, peers, routes, names, events, metrics. */
+import { goneOf } from "./access.ts";
 import { godwitError } from "../kernel/errors.ts";
 import { eventFamilies } from "./bounds.ts";
 import { openEventStream } from "./events.ts";
+import { TextAnswer } from "./exchange.ts";
 import { requestInvalid } from "./problem.ts";
 import { defineRoute, jsonResponse, schemasOf, type Call, type Route } from "./route.ts";
 
@@ -105,11 +107,9 @@ function stateRoutes(): Route[] {
       access: readable,
       answers: [{ status: 200, description: "metrics", media: "text/plain" }],
       async handle({ parts }) {
-        return new Response(await parts.view.metrics(), {
-          headers: {
-            "content-type": "text/plain; version=0.0.4; charset=utf-8",
-            "cache-control": "no-store",
-          },
+        return new TextAnswer(await parts.view.metrics(), 200, {
+          "content-type": "text/plain; version=0.0.4; charset=utf-8",
+          "cache-control": "no-store",
         });
       },
     }),
@@ -238,7 +238,7 @@ async function withDeadline<T>(
     controller.abort(godwitError("GODWIT_TIMEOUT", `no answer within ${timeoutMs / 1000} s`)),
   );
   try {
-    return await work(AbortSignal.any([controller.signal, request.signal, parts.signal]));
+    return await work(AbortSignal.any([controller.signal, goneOf(request, connection), parts.signal]));
   } finally {
     timer.cancel();
   }

@@ -12,6 +12,7 @@ import type { MessageView, NodeView } from "../view/contract/node.ts";
 import { requestInvalid } from "./problem.ts";
 import { defineRoute, emptyResponse, jsonResponse, schemasOf, type Call, type Route } from "./route.ts";
 import type { sendQuery } from "./schemas.ts";
+import type { ApiRequest, Said } from "./exchange.ts";
 import { OneByOne } from "./turnstile.ts";
 
 const schemas = schemasOf(() => import("./schemas.ts"));
@@ -126,7 +127,7 @@ function messageId(params: Readonly<Record<string, string>>): string {
 
 type SendCall = Call<ReturnType<typeof sendQuery.parse>, unknown>;
 
-async function sendOne({ parts, request }: SendCall, message: OutgoingMessage): Promise<Response> {
+async function sendOne({ parts, request }: SendCall, message: OutgoingMessage): Promise<Said> {
   const { id } = await parts.view.send(await withKeyOf(request, message));
   return jsonResponse({ id }, 202, { location: `/messages/${id}` });
 }
@@ -140,7 +141,10 @@ function wordsOf(header: string): string {
 }
 
 /** The key of the header, as HTTP libraries send it by themselves: the same as the field. Throws GODWIT_REQUEST_INVALID. */
-async function withKeyOf({ headers }: Request, message: OutgoingMessage): Promise<OutgoingMessage> {
+async function withKeyOf(
+  { headers }: Pick<ApiRequest, "headers">,
+  message: OutgoingMessage,
+): Promise<OutgoingMessage> {
   const header = headers.get(KEY_HEADER);
   if (header === null) return message;
   // A string of structured fields (RFC 9651) stands in quotes; most who send one leave them out.

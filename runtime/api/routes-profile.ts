@@ -1,5 +1,6 @@
 /** Where the process spends its time and what its memory is full of: for who looks for a cause, not for monitoring. */
 import { godwitError } from "../kernel/errors.ts";
+import { goneOf } from "./access.ts";
 import { defineRoute, jsonResponse, schemasOf, type Route } from "./route.ts";
 
 const schemas = schemasOf(() => import("./schemas-profile.ts"));
@@ -23,7 +24,7 @@ export function profileRoutes(): Route[] {
             "profiles are made through the control socket alone: godwit profile on the machine itself, or api.profile = true",
           );
         connection.holdOpen?.();
-        const ended = AbortSignal.any([request.signal, parts.signal]);
+        const ended = AbortSignal.any([goneOf(request, connection), parts.signal]);
         return jsonResponse({ seconds, ...(await parts.profiler.take(seconds, ended)) });
       },
     }),

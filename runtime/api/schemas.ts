@@ -257,7 +257,12 @@ export const message = z.object({
       by: nodeId,
       by_callsign: z.string().nullable(),
       at: moment,
-      signature: z.string(),
+      proof: z
+        .enum(["signature", "session", "lost"])
+        .describe(
+          "signature: shows it to anybody; session: shows it to this node alone, over slow links, until a signature is to be had; lost: this disk damaged it",
+        ),
+      signature: z.string().nullable().describe("Ed25519, hex; null unless it is the proof"),
       unconfirmed: z.boolean(),
     })
     .nullable(),

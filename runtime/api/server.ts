@@ -111,7 +111,9 @@ export async function startApiServers(options: ApiServerOptions, scope: Scope): 
     },
     socketPath,
     get waiting() {
-      return [...tcp.map(({ late }) => late.reason), onSocket.trouble].flatMap((reason) => reason ?? []);
+      const reasons: string[] = [];
+      for (const { late } of tcp) if (late.reason !== undefined) reasons.push(late.reason);
+      return onSocket.trouble === undefined ? reasons : [...reasons, onSocket.trouble];
     },
     listenOn(wanted) {
       if (passedTcp.length > 0) return;

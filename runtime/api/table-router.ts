@@ -1,7 +1,8 @@
 /**
  * Which handlers a path has, for hono: a look into a table. Hono's own router compiles all routes into one expression at the first request,
  * which costs 4 ms of a start. Knows the patterns that the API has and no others: fixed paths, whole segments `:name`, and what begins with
- * a path (`/x/*`). Must answer as hono's does (table-router.test.ts).
+ * a path (`/x/*`). Of several it names the first that was added, because none of them hands on; must name the one that hono's would
+ * (table-router.test.ts).
  */
 import { METHOD_NAME_ALL, type Params, type Result, type Router } from "hono/router";
 
@@ -20,16 +21,16 @@ export class TableRouter<Handler> implements Router<Handler> {
   readonly #fixed = new Map<string, Entry<Handler>[]>();
   /** With a parameter, by the number of segments. */
   readonly #varying = new Map<number, Entry<Handler>[]>();
-  /** Of all that begins with their segments; none: of everything. */
+  /** Of all that begins with their segments. */
   readonly #below: Entry<Handler>[] = [];
   #count = 0;
 
   /** Throws on a pattern that it does not know. */
   add(method: string, path: string, handler: Handler): void {
-    const isBelow = path === "*" || path.endsWith("/*");
-    const segments = (path === "*" ? "" : isBelow ? path.slice(0, -2) : path).split("/").slice(1);
+    const isBelow = path.endsWith("/*");
+    const segments = (isBelow ? path.slice(0, -2) : path).split("/").slice(1);
     const entry = { order: this.#count++, method, handler, segments };
-    if (/[*?{}]|[^/]:/.test(segments.join("/")) || (isBelow && segments.some(isParam)))
+    if (/[*?{}]|[^/]:/.test(segments.join("/")) || (isBelow && segments.some(isParam)) || path === "*")
       throw new Error(`no such routes here: ${path}`);
     if (isBelow) this.#below.push(entry);
     else if (segments.some(isParam)) push(this.#varying, segments.length, entry);
@@ -37,19 +38,20 @@ export class TableRouter<Handler> implements Router<Handler> {
   }
 
   match(method: string, path: string): Result<Handler> {
-    const found: { readonly order: number; readonly row: [Handler, Params] }[] = [];
-    const take = ({ order, handler, method: of }: Entry<Handler>, params: Params): void => {
-      if (of === method || of === METHOD_NAME_ALL) found.push({ order, row: [handler, params] });
-    };
+    let first: Entry<Handler> | undefined;
+    let params: Params = NO_PARAMS;
+    const isFirst = ({ order, method: of }: Entry<Handler>): boolean =>
+      (of === method || of === METHOD_NAME_ALL) && (first === undefined || order < first.order);
+    for (const entry of this.#fixed.get(path) ?? []) if (isFirst(entry)) first = entry;
     const segments = path.split("/").slice(1);
     for (const entry of this.#below)
-      if (entry.segments.every((segment, index) => segment === segments[index])) take(entry, NO_PARAMS);
-    for (const entry of this.#fixed.get(path) ?? []) take(entry, NO_PARAMS);
+      if (isFirst(entry) && entry.segments.every((segment, index) => segment === segments[index]))
+        first = entry;
     for (const entry of this.#varying.get(segments.length) ?? []) {
-      const params = paramsOf(entry.segments, segments);
-      if (params !== undefined) take(entry, params);
+      const found = isFirst(entry) ? paramsOf(entry.segments, segments) : undefined;
+      if (found !== undefined) [first, params] = [entry, found];
     }
-    return [found.sort((a, b) => a.order - b.order).map(({ row }) => row)];
+    return [first === undefined ? [] : [[first.handler, params]]];
   }
 }
 

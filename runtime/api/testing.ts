@@ -51,6 +51,7 @@ export const sampleMessage: MessageView = {
     by: nodeA,
     by_callsign: "DUN-A",
     at: "2026-01-01T00:00:01.000Z",
+    proof: "signature",
     signature: "c2ln",
     unconfirmed: false,
   },
@@ -473,7 +474,7 @@ export interface Rig {
 }
 
 /** No instance has pages. */
-const noPages: PagesDesk = {
+export const noPages: PagesDesk = {
   reachOf: () => undefined,
   call: () => Promise.reject(godwitError("GODWIT_NOT_FOUND", "no plugin runs here that has pages")),
 };
@@ -506,10 +507,17 @@ const fakeProfile = {
   },
 };
 
-/** An API over a fake node. `clock` replaces the manual one where real sockets are involved. */
-export function createRig(
-  options: { clock?: Clock; log?: Log; pages?: PagesDesk; isProfiledOverTcp?: boolean } = {},
-): Rig {
+interface RigOptions {
+  /** In place of the manual one, where real sockets are involved. */
+  readonly clock?: Clock;
+  readonly log?: Log;
+  readonly pages?: PagesDesk;
+  readonly isReadPublic?: boolean;
+  readonly isProfiledOverTcp?: boolean;
+}
+
+/** An API over a fake node. */
+export function createRig(options: RigOptions = {}): Rig {
   const node = new FakeNode();
   const tokens = fakeTokens();
   const plugins = fakePlugins();
@@ -529,6 +537,7 @@ export function createRig(
     metrics,
     version: "0.1.0",
     profiler: { isOverTcp: options.isProfiledOverTcp ?? true, take: () => Promise.resolve(fakeProfile) },
+    isReadPublic: () => options.isReadPublic === true,
     signal: stop.signal,
   });
   return { app, node, tokens, plugins, clock, metrics, recent, stop };

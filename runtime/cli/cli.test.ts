@@ -248,6 +248,23 @@ describe("output for people", () => {
     `);
   });
 
+  test("a receipt without a signature is not told as a signed one", async () => {
+    const { view, body } = rig.node.boxed.get(messageId1)!;
+    const clock = new ManualClock(Date.parse("2026-01-01T00:05:00.000Z"));
+    for (const [proof, words] of [
+      ["session", "proven by the session with DUN-A (aeaqcaibae)"],
+      ["lost", "by DUN-A (aeaqcaibae) (this disk damaged its proof)"],
+    ] as const) {
+      const receipt = { ...view.receipt!, proof, signature: null };
+      rig.node.boxed.set(messageId1, { view: { ...view, receipt }, body });
+      expect((await godwit(`message ${messageId1}`, { clock })).out).toContain(
+        `\nreceipt    ${words} 5 min ago\n`,
+      );
+      expect((await godwit("send NYC-C x --wait")).out).toContain(`delivered with a receipt ${words}\n`);
+    }
+    rig.node.boxed.set(messageId1, { view, body });
+  });
+
   test("colour on a terminal only, and never with NO_COLOR or --json", async () => {
     expect((await godwit("health", { isStdoutTty: true })).out).toContain("\x1b[32mok");
     expect((await godwit("health", { isStdoutTty: true, env: { NO_COLOR: "1" } })).out).not.toContain("\x1b");

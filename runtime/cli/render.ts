@@ -2,6 +2,7 @@
  * Text for people. What other nodes chose (callsigns, subjects, bodies, reasons) passes `safeLine` or `safeText` before
  * it reaches a terminal: an escape sequence in a subject must not move a cursor, retitle a window or type a command.
  */
+import type { MessageView } from "../view/contract/node.ts";
 import { METRIC_INFINITE } from "../wire/route-messages.ts";
 
 /** C0 but tab and newline, DEL, C1, line and paragraph separators, bidirectional overrides, lone surrogates. */
@@ -25,6 +26,19 @@ export const short = (id: string): string => id.slice(0, 10);
 /** `DUN-A (abcdefghij)`, or the short id alone. */
 export const nodeName = (id: string, callsign: string | null): string =>
   callsign === null ? short(id) : `${callsign} (${short(id)})`;
+
+/** Who gave a receipt, and what shows it: behind "a receipt". */
+export function receiptBy({ by, by_callsign, proof }: NonNullable<MessageView["receipt"]>): string {
+  const whom = nodeName(by, by_callsign);
+  switch (proof) {
+    case "signature":
+      return `signed by ${whom}`;
+    case "session":
+      return `proven by the session with ${whom}`;
+    case "lost":
+      return `by ${whom} (this disk damaged its proof)`;
+  }
+}
 
 export function duration(seconds: number): string {
   const whole = Math.floor(seconds);

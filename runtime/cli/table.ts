@@ -198,7 +198,9 @@ export const commands: readonly CommandSpec[] = [
     async () => (await closed()).secretList,
     watched,
   ),
-  row("secret new", "", none, "make a network secret", async () => (await closed()).secretNew, { out }),
+  row("secret new", "[FILE...]", [0, 16], "make a network secret", async () => (await closed()).secretNew, {
+    out,
+  }),
   row(
     "secret rotate",
     "",

@@ -3,7 +3,13 @@ import { formatNodeId } from "../kernel/ids.ts";
 import { admitted } from "./admits.ts";
 
 const id = formatNodeId(new Uint8Array(32).fill(7));
-const none = { forwardAllow: [], names: new Map(), trust: { trusted: [], rules: [] }, authority: false };
+const none = {
+  api: { listen: [{ host: "0.0.0.0", port: 8000 }], publicRead: false },
+  forwardAllow: [],
+  names: new Map(),
+  trust: { trusted: [], rules: [] },
+  authority: false,
+};
 const allow = (...from: string[]) => [{ from, targets: ["127.0.0.1:80"] }];
 
 test("a rule says whom it admits: a pinned name and a promoted node are nobody", () => {
@@ -17,6 +23,18 @@ test("a rule says whom it admits: a pinned name and a promoted node are nobody",
   expect(admitted({ ...none, authority: true, forwardAllow: allow("DUN-A") })[0]).toContain(
     "authority signed",
   );
+});
+
+test("an API that everybody may read is said with its addresses, where there are any", () => {
+  const listen = [
+    { host: "0.0.0.0", port: 8000 },
+    { host: "::", port: 8001 },
+  ];
+  expect(admitted({ ...none, api: { listen, publicRead: true } })).toEqual([
+    "api.public_read lets whoever reaches 0.0.0.0:8000 or [::]:8001 read /mesh and /metrics without a token",
+  ]);
+  expect(admitted({ ...none, api: { listen: [], publicRead: true } })).toEqual([]);
+  expect(admitted(none)).toEqual([]);
 });
 
 test("rules about addresses give no rights, rules about names where they are bound", () => {

@@ -1,15 +1,17 @@
 /** What the rules of a configuration really let in, in words for `godwit config check`. Pure. */
 import type { Config } from "./load.ts";
+import { formatTarget } from "./targets.ts";
 
 const ID_CHARS = 52;
 
 type Said = Pick<Config, "forwardAllow" | "names"> & {
+  readonly api: Pick<Config["api"], "listen" | "publicRead">;
   readonly trust: Pick<Config["trust"], "trusted" | "rules">;
   readonly authority: boolean;
 };
 
 /** One line for each thing that gives a right, or looks as if it did. */
-export function admitted({ forwardAllow, names, trust, authority }: Said): string[] {
+export function admitted({ api, forwardAllow, names, trust, authority }: Said): string[] {
   const boundTo = (name: string): string => {
     const id = names.get(name);
     if (id !== undefined) return `node ${id}, by [names]`;
@@ -34,5 +36,10 @@ export function admitted({ forwardAllow, names, trust, authority }: Said): strin
           `${rule} gives rights only where its callsigns are bound by [names], the authority or \`godwit names resolve\`: ${callsigns.join(", ")}`,
         ];
   });
-  return [...forwards, ...rules];
+  const where = api.listen.map(formatTarget).join(" or ");
+  const readers =
+    api.publicRead && where !== ""
+      ? [`api.public_read lets whoever reaches ${where} read /mesh and /metrics without a token`]
+      : [];
+  return [...readers, ...forwards, ...rules];
 }

@@ -67,6 +67,7 @@ const samples: Readonly<Record<string, readonly [string, string]>> = {
     ...plugin("accept_missing", "[]", '["uid"]'),
   ]),
   "api.profile": inTable("[api]", "profile", "false", "true"),
+  "api.public_read": inTable("[api]", "public_read", "false", "true"),
   "api.listen": inTable("[api]", "listen", '"127.0.0.1:1"', '"127.0.0.1:2"'),
   "api.socket": inTable("[api]", "socket", '"/a"', '"/b"'),
   "api.tokens[].secret": token("secret", '"env:ONE"', '"env:TWO"'),

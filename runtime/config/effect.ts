@@ -68,6 +68,7 @@ export const settings = {
   heal: instances,
   "api.listen": onReload(({ api }) => api.listen),
   "api.profile": atStart(({ api }) => api.isProfiled, "who may ask is settled when the API opens"),
+  "api.public_read": onReload(({ api }) => api.publicRead),
   "api.socket": atStart(({ api }) => api.socket, "the command line finds the running node by it"),
   names: onReload(({ names }) => [...names].sort(([a], [b]) => (a < b ? -1 : 1))),
   "trust.trusted": onReload(({ trust }) => trust.trusted.toSorted()),

@@ -66,6 +66,7 @@ describe("defaults", () => {
     ]);
     expect(config.api).toEqual({
       listen: [{ host: "127.0.0.1", port: 8000 }],
+      publicRead: false,
       socket: "/var/lib/godwit/godwit.sock",
       isProfiled: false,
       tokens: [],
@@ -400,7 +401,7 @@ describe("secrets", () => {
   test.each([
     ["world-readable", () => `file:${file("open.key", KEY, 0o644)}`, /everybody/, /^chmod 600 /],
     ["short", () => `file:${file("short.key", "0123456789abcde\n")}`, /with 15 bytes/, /secret new/],
-    ["missing", () => `file:${folder}/none.key`, /cannot be opened \(ENOENT\)/, /^$/],
+    ["missing", () => `file:${folder}/none.key`, /cannot be opened \(ENOENT\)/, /godwit secret new --out/],
     ["a folder", () => `file:${folder}`, /not a plain file/, /^$/],
     ["unset", () => "env:NOT_SET", /not set/, /set NOT_SET/],
     ["huge", () => `file:${file("huge.key", "x".repeat(5_000))}`, /more than 4096 bytes/, /^$/],

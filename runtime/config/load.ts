@@ -64,6 +64,8 @@ export interface Config {
   readonly api: {
     /** Empty: no TCP listener. */
     readonly listen: readonly ListenAddress[];
+    /** What needs no token on loopback needs none from elsewhere. */
+    readonly publicRead: boolean;
     /** Absolute path, short enough for a unix socket. */
     readonly socket: string;
     /** Profiles are made over TCP as well. */
@@ -374,6 +376,7 @@ function toConfig(
     heal: toPlugins(settings.heal),
     api: {
       listen: api.listen,
+      publicRead: api.public_read,
       socket: api.socket ?? `${stateDir}/godwit.sock`,
       isProfiled: api.profile,
       tokens: api.tokens.map(({ secret, scopes, label }, index) => ({

@@ -199,6 +199,13 @@ const api = z.strictObject({
     .describe(
       "Where the HTTP API listens. Beyond /health nothing is answered without a token, except that /mesh, /metrics and open paths of pages are free on loopback.",
     ),
+  public_read: z
+    .boolean()
+    .default(false)
+    .register(expectations, { type: "true or false", expected: "true or false" })
+    .describe(
+      "Whoever reaches the port reads /mesh and /metrics without a token, by an address or a name of the listener: for a port that is published on loopback alone, or a network that may know all of this node. Where a port is mapped, as engines of containers do, the node cannot tell who calls.",
+    ),
   socket: absolutePath("to a unix socket", "<state_dir>/godwit.sock")
     .optional()
     .describe("The control socket of the command line. Whoever may open the file may do everything."),

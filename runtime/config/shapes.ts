@@ -155,7 +155,7 @@ export const settingsShape = table({
     ),
   ),
   api: or(
-    () => ({ listen: [{ host: "127.0.0.1", port: 8000 }], profile: false, tokens: [] }),
+    () => ({ listen: [{ host: "127.0.0.1", port: 8000 }], public_read: false, profile: false, tokens: [] }),
     later(() =>
       table({
         listen: or(
@@ -170,6 +170,7 @@ export const settingsShape = table({
             parts.listenAddresses,
           ),
         ),
+        public_read: or(() => false, flag()),
         socket: or(undefined, text(matches(/^\/[^\0]*$/))),
         profile: or(() => false, flag()),
         tokens: or(

@@ -11,6 +11,7 @@ import { type Check, hasFields, isListOf, isText, isTime } from "../kernel/json.
 import { type Bundle, type BundleHeader, TRACE_MAX, type TraceEntry } from "../wire/bundle.ts";
 import type { Priority } from "../wire/constants.ts";
 import type { InnerMessage } from "../wire/message.ts";
+import type { SessionAgreement } from "../wire/sealed.ts";
 import type { BodyHead, Store } from "../store/types.ts";
 import type { NodeTime } from "../time/node-time.ts";
 
@@ -18,6 +19,77 @@ import type { NodeTime } from "../time/node-time.ts";
 export interface SealKey {
   readonly keyId: number;
   readonly publicKey: Uint8Array;
+  /** Of the record that names it, which grows; undefined: it was read from elsewhere. */
+  readonly sequence?: number;
+}
+
+/** How one copy of a message is sealed in a mail session: enough to seal it again, and to open that copy and no other. */
+export interface SessionSeal {
+  /** Of the session, 8 bytes. */
+  readonly id: Uint8Array;
+  /** What it was agreed by, where that travels along. */
+  readonly agreed: SessionAgreement | undefined;
+  /** 0 to COUNTER_MAX. */
+  readonly counter: number;
+  /** 32 bytes. */
+  readonly key: Uint8Array;
+}
+
+/** What mail of a session is opened with: the recipient's half. */
+export interface SessionKeys {
+  /** 32 bytes: opens all of the session. */
+  readonly root: Uint8Array;
+  /** Of one message, owned by the caller. `counter`: 0 to COUNTER_MAX. */
+  key(counter: number): Uint8Array;
+}
+
+/** Sessions whose mail this node can open. */
+export interface SessionRoots {
+  /** `id` is borrowed. */
+  find(from: NodeId, id: Uint8Array): SessionKeys | undefined;
+  /** Sequence of the newest record of `from` by which mail of it came in a session that is kept; undefined: none is. */
+  since(from: NodeId): number | undefined;
+}
+
+/** Of who has none. */
+export const noRoots: SessionRoots = { find: () => undefined, since: () => undefined };
+
+/** The session that a message came in. */
+export interface OpenedSession {
+  readonly id: Uint8Array;
+  /** Of the prekey that it was agreed to, where the message tells it. */
+  readonly keyId: number | undefined;
+  readonly keys: SessionKeys;
+  /** 8 bytes over `said` that prove to the sender, and to nobody else, that this very message was opened here. */
+  receiptCode(said: Uint8Array): Uint8Array;
+}
+
+export interface Opened {
+  readonly forwardSecret: boolean;
+  readonly session?: OpenedSession | undefined;
+}
+
+/** Mail sessions of this node (docs/protocol/sealing.md). */
+export interface MailSessions {
+  /** Its signed record says that it has them. */
+  isKnownTo(id: NodeId): boolean;
+  /** The private half of that prekey of this node is still here. */
+  holdsPrekey(keyId: number): boolean;
+  /** `listener` is told when some of those are deleted. */
+  onPrekeysGone(listener: () => void): void;
+  /** A place in the session with `to`, given to nobody else; undefined where none can be had. Throws what sealing throws. */
+  take(to: NodeId): SessionSeal | undefined;
+  /** `to` has delivered mail of it: it has the root on its disk. */
+  proven(to: NodeId, id: Uint8Array): void;
+  /** `to` signed that it does not know it. */
+  lost(to: NodeId, id: Uint8Array): void;
+  isLost(to: NodeId, id: Uint8Array): boolean;
+  /** Nothing new is sealed in it. */
+  end(to: NodeId, id: Uint8Array): void;
+  /** From the root that a `SessionKeys` had. */
+  keysOf(root: Uint8Array): SessionKeys;
+  /** As `OpenedSession.receiptCode`, by the sender's key of that message. */
+  receiptCode(key: Uint8Array, said: Uint8Array): Uint8Array;
 }
 
 /** A message whose segments are sealed each for itself, as often as they are wanted. */
@@ -58,41 +130,50 @@ export interface Sealer {
   /** The recipient's current prekey, if its record is known. */
   keyFor(to: NodeId): SealKey | undefined;
   /**
-   * Same arguments, same bytes: `unique` (a message id) seeds the ephemeral key, so that a re-offer after a restart is
-   * the same bundle. Without `key` seals to the identity key: no forward secrecy.
+   * Same arguments, same bytes: outside of a session `unique` (a message id) seeds the ephemeral key, so that a re-offer after a restart is
+   * the same bundle. Without `under` seals to the identity key: no forward secrecy.
    */
   seal(
     to: NodeId,
-    key: SealKey | undefined,
+    under: SealKey | SessionSeal | undefined,
     plaintext: Uint8Array,
     associated: Uint8Array,
     unique: Uint8Array,
   ): Uint8Array;
+  /** The same of what is sealed once and kept as that: no mail of an outbox. */
+  sealOnce(to: NodeId, plaintext: Uint8Array, associated: Uint8Array, unique: Uint8Array): Uint8Array;
   /** As `seal`, of a plaintext that nobody holds at once. Undefined: it is too short to be cut into segments. */
   inSegments?(
     to: NodeId,
-    key: SealKey | undefined,
+    under: SealKey | SessionSeal | undefined,
     plaintextBytes: number,
     associated: Uint8Array,
     unique: Uint8Array,
   ): SealedInSegments | undefined;
-  /** Throws GODWIT_DECODE. */
+  /**
+   * Throws GODWIT_DECODE; GODWIT_SEAL_SESSION for one that `roots` does not know, GODWIT_SEAL_FORGED for what does not open in one that it knows,
+   * GODWIT_SEAL_OUTDATED for what is not sealed in one although its sender has them.
+   */
   open(
     from: NodeId,
     sealed: Uint8Array,
     associated: Uint8Array,
-  ): { plaintext: Uint8Array; forwardSecret: boolean };
+    roots: SessionRoots,
+  ): Opened & { readonly plaintext: Uint8Array };
   /**
-   * As `open`, of sealed bytes that nobody holds at once, by their first bytes, which are borrowed. Undefined: they were not sealed in segments. Throws GODWIT_DECODE.
+   * As `open`, of sealed bytes that nobody holds at once, by their first bytes, which are borrowed. Undefined: they were not sealed in segments. Throws as `open`.
    */
   openInSegments?(
     from: NodeId,
     opening: Uint8Array,
     sealedBytes: number,
     associated: Uint8Array,
-  ): (SegmentOpening & { readonly forwardSecret: boolean }) | undefined;
-  /** What was opened before, by the key that this gave. Undefined: so many sealed bytes are no message. */
-  segmentsUnder?(key: Uint8Array, sealedBytes: number): SegmentOpening | undefined;
+    roots: SessionRoots,
+  ): (SegmentOpening & Opened) | undefined;
+  /** What was opened before, by the key that this gave, and its `openingBytes`; without those, of the first form. Undefined: so many sealed bytes are no message. */
+  segmentsUnder?(key: Uint8Array, sealedBytes: number, openingBytes?: number): SegmentOpening | undefined;
+  /** Undefined: none are to be had. */
+  readonly sessions?: MailSessions | undefined;
 }
 
 /** Who an address means right now. The first node is the preferred one. */
@@ -144,6 +225,8 @@ export interface Carrier {
   /** How long an answer may take where the medium is carried, ms; 0: no longer than usual. */
   patienceMs?(to: NodeId): number;
   isReliable(to: NodeId): boolean;
+  /** Ways lead there, and each of them over a slow link. */
+  isSlow(to: NodeId): boolean;
 }
 
 /** Whom this node knows for a reason of its own: they keep their places when strangers have taken all others. */
@@ -245,21 +328,23 @@ export interface SealedPieces {
 
 /** A large message for this node whose sealed bytes come in order. */
 export interface OpeningBody {
+  /** What they begin with, once that came, names this session and not what it was agreed by: hex. */
+  readonly namedSession: string | undefined;
   /** The next of them, borrowed. What is wrong with them `opened` tells. */
   take(bytes: Uint8Array): void;
   /** Once all of them were taken. Undefined: they are not sealed in segments. Throws GODWIT_DECODE unless each segment was opened. */
   opened(): OpenedBody | undefined;
 }
 
-export interface OpenedBody {
+export interface OpenedBody extends Opened {
   /** Its body is the beginning of it. */
   readonly inner: InnerMessage;
   /** Plaintext before the body, and of all of it. */
   readonly before: number;
   readonly plainBytes: number;
-  /** 32 bytes: opens this message and no other. */
+  /** 32 bytes: opens this message and no other; and the sealed bytes before its first segment. */
   readonly key: Uint8Array;
-  readonly forwardSecret: boolean;
+  readonly openingBytes: number;
 }
 
 /** A bundle of which the store has the beginning, as chunks, already. Nobody holds all of it in memory. */

@@ -1,3 +1,4 @@
+import type { SealKey } from "./context.ts";
 import { describe, expect, test } from "bun:test";
 import { LATE_MS } from "./source/rows.ts";
 import { formatHex, type MessageId } from "../kernel/ids.ts";
@@ -610,7 +611,7 @@ describe("hostile neighbours", () => {
     Object.assign(a.sealer, {
       keyFor: () => ({ keyId, publicKey: new Uint8Array(32).fill(keyId) }),
       seal: (...[to, key, plaintext, ...rest]: Parameters<typeof seal>) =>
-        Buffer.concat([seal(to, key, plaintext, ...rest), Uint8Array.of(key!.keyId)]),
+        Buffer.concat([seal(to, key, plaintext, ...rest), Uint8Array.of((key as SealKey).keyId)]),
     });
     Object.assign(c.sealer, {
       open: (...[from, sealed, ...rest]: Parameters<typeof open>) => open(from, sealed.slice(0, -1), ...rest),

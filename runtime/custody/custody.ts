@@ -123,6 +123,7 @@ export class Custody {
     this.outbox = new Outbox(ctx, this.forwarder, cache, {
       events,
       deliverHere: (entry, body, ops) => this.#recipient.deliverHere(entry, body, ops),
+      sendSystem: (to, plaintext, lifetimeMs) => this.sendSystem(to, plaintext, lifetimeMs),
       stranger: (bundle, by) => {
         const id = this.tests.byBundle(bundle);
         if (id !== undefined) ways.testAnswered(id, by);
@@ -225,9 +226,8 @@ export class Custody {
         const { bundle, journey } = decodeBundleFrame(frame);
         return void this.#onBundle(from, bundle, journey, []);
       }
-      case FrameType.custodyAck: {
+      case FrameType.custodyAck:
         return this.forwarder.onAck(from, decodeCustodyAck(frame));
-      }
       case FrameType.custodyRefuse: {
         const { id, reason, retryAfterMs } = decodeCustodyRefuse(frame);
         // Of what that neighbour offers itself: it takes the offer back.
@@ -320,7 +320,7 @@ export class Custody {
       lifetimeMs,
     };
     const associated = encodeBundleHeader(header);
-    const sealed = sealer.seal(to, sealer.keyFor(to), plaintext, associated, random.bytes(16));
+    const sealed = sealer.sealOnce(to, plaintext, associated, random.bytes(16));
     const journey = { remainingMs: lifetimeMs, hops: 0, trace: [] };
     return this.transit.take(makeBundle(header, sealed), journey, undefined);
   }

@@ -23,6 +23,8 @@ const EARLIER_SETS_MAX = 64;
 const EARLIER_SETS_SPARE = 8;
 const COUNTER_PREFIX = "counter/";
 
+const isHeld =
+  "it waits for the other machines of its location, in a form that the earlier release cannot open: its sender has it still, and seals it anew";
 const isDamaged = "it cannot be read: it is kept aside as it is";
 
 type Opener = Pick<Sealer, "segmentsUnder">;
@@ -57,6 +59,8 @@ export class EarlierMail {
       seen: (rows) => this.#seen(rows),
       // They are in the rows of the messages that they prove.
       proof: (rows) => rows.map((row) => ({ row, rows: [], isAside: false })),
+      // Who seals to that release seals without; what still comes in one is sealed anew.
+      session: (rows) => rows.map((row) => ({ row, rows: [], isAside: false })),
     };
   }
 
@@ -150,6 +154,7 @@ function transit(row: StoreRow): Judged {
   const header = meta === undefined ? undefined : soundHeader(meta.header);
   if (meta === undefined || header === undefined || row.bodyBytes === 0)
     return { row, rows: [], isAside: true, why: isDamaged };
+  if (meta.inSession === true) return { row, rows: [], isAside: true, why: isHeld };
   const { atRunMs: _, ...rest } = meta;
   const whole = (sealed: Uint8Array): Promise<Uint8Array | undefined> =>
     Promise.resolve(bundleIdOf(header, sealed) === row.key ? sealed : undefined);

@@ -1,7 +1,7 @@
 /** Limits that an operator changes while the node runs: what comes next is measured by the new ones, what was accepted stays. */
 import { expect, test } from "bun:test";
 import type { CustodyLimits } from "./context.ts";
-import { TestMesh, type TestNode, textsOf } from "./testing.ts";
+import { TestMesh, type TestNode, texts } from "./testing.ts";
 
 type Limits = { -readonly [Key in keyof CustodyLimits]: CustodyLimits[Key] };
 /** Those of the configuration. */
@@ -143,5 +143,5 @@ test("a smaller box takes nothing back", async () => {
   change(b, { transitMessagesMax: 1, transitBytesMax: 1 });
   mesh.connect(b, c);
   await mesh.clock.advance(20_000);
-  expect(textsOf(c)).toHaveLength(5);
+  expect(texts(c)).toHaveLength(5);
 });

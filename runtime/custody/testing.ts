@@ -65,10 +65,12 @@ const segmentsOf = (key: Uint8Array, sealedBytes: number): SegmentOpening => ({
 export function testSealer(self: NodeId): Sealer {
   const tag = (from: NodeId, to: NodeId, plaintext: Uint8Array, associated: Uint8Array) =>
     digest(nodeIdBytes(from), nodeIdBytes(to), associated, plaintext).subarray(0, 8);
+  const seal = (to: NodeId, plaintext: Uint8Array, associated: Uint8Array) =>
+    new Uint8Array(Buffer.concat([tag(self, to, plaintext, associated), plaintext]));
   return {
     keyFor: () => undefined,
-    seal: (to, _key, plaintext, associated) =>
-      new Uint8Array(Buffer.concat([tag(self, to, plaintext, associated), plaintext])),
+    seal: (to, _under, plaintext, associated) => seal(to, plaintext, associated),
+    sealOnce: seal,
     inSegments(to, _key, plaintextBytes, associated) {
       if (plaintextBytes <= SEGMENT_BYTES) return undefined;
       const hash = createHash("sha256");
@@ -456,27 +458,28 @@ export class TestNode {
     };
   }
 
-  #isUp(id: NodeId): boolean {
+  readonly #isUp = (id: NodeId): boolean => {
     const other = this.mesh.nodes.get(id);
     return other !== undefined && this.mesh.isLinked(this, other);
-  }
+  };
 
   #carrier(): Carrier {
-    const isUp = (id: NodeId) => this.#isUp(id);
+    const waysTo = (to: NodeId) => this.routes.get(to)?.filter(this.#isUp) ?? [];
     return {
       nextHop: ({ destination, bytes }, avoid, shun): HopChoice => {
         const isFit = (id: NodeId) => bytes <= BULK_BYTES || this.takesBulk(id);
-        const ways = this.routes.get(destination)?.filter((id) => isUp(id) && isFit(id) && !avoid(id)) ?? [];
+        const ways = waysTo(destination).filter((id) => isFit(id) && !avoid(id));
         const to = ways.find((id) => id !== shun) ?? ways[0];
         return to === undefined ? { kind: "wait", reason: "no route yet" } : { kind: "forward", to };
       },
-      isConnected: isUp,
+      isConnected: this.#isUp,
       send: (to, _lane, frame) => this.mesh.send(this, to, frame),
       sendPacket: (to, kind, payload, priority) => this.mesh.sendPacket(this, to, kind, payload, priority),
-      frameBytesMax: (to) => (isUp(to) ? FRAME_BYTES_MAX : 0),
+      frameBytesMax: (to) => (this.#isUp(to) ? FRAME_BYTES_MAX : 0),
       rttMs: () => 2 * WIRE_MS,
       isReliable: () => this.mesh.isReliable,
       patienceMs: () => this.mesh.patienceMs,
+      isSlow: (to) => waysTo(to).length > 0 && !waysTo(to).some((id) => this.takesBulk(id)),
     };
   }
 }
@@ -508,7 +511,6 @@ export function pattern(length: number, seed = 31): Uint8Array<ArrayBuffer> {
 
 /** What such messages say. */
 export const numbers = (count: number): string[] => Array.from({ length: count }, (_, i) => `${i}`);
-export const textsOf = (node: TestNode): string[] => node.delivered.map(({ text }) => text);
 
 export const stateOf = (node: TestNode, id: string) => node.sent(id)?.state;
 export const texts = (node: TestNode) => node.delivered.map(({ text }) => text);

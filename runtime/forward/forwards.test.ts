@@ -136,3 +136,18 @@ test("of a configuration read anew, forwards that are as before stay the same on
   expect(forwards.list()).toHaveLength(3);
   expect(forwards.list().every(({ isListening }) => isListening)).toBe(true);
 });
+
+test("why a forward of the configuration does not listen is told until it does", async () => {
+  const taken = listen();
+  const address = `127.0.0.1:${taken.port}`;
+  forwards.configure([
+    { listen: address, to: "LON-A", target: "localhost:80" },
+    { listen: "127.0.0.1:0", to: "LON-B", target: "localhost:80" },
+  ]);
+  expect(forwards.waiting).toHaveLength(1);
+  expect(forwards.waiting[0]).toContain(address);
+  taken.stop(true);
+  await clock.advance(60_000);
+  expect(forwards.waiting).toEqual([]);
+  expect(forwards.list().every(({ isListening }) => isListening)).toBe(true);
+});

@@ -141,6 +141,14 @@ export class Forwards {
     return rowOf(forward);
   }
 
+  /** Why each that does not listen does not. */
+  get waiting(): string[] {
+    const reasons: string[] = [];
+    for (const { late, lastError } of this.#forwards.values())
+      if (late?.reason !== undefined && lastError !== undefined) reasons.push(lastError);
+    return reasons;
+  }
+
   list(): ForwardRow[] {
     return [...this.#forwards.values()].map(rowOf);
   }

@@ -56,8 +56,12 @@ const ED25519_PUBLIC_DER = Buffer.from("302a300506032b6570032100", "hex");
 const X25519_PRIVATE_DER = Buffer.from("302e020100300506032b656e04220420", "hex");
 const X25519_PUBLIC_DER = Buffer.from("302a300506032b656e032100", "hex");
 
-const importPrivate = (prefix: Buffer, secret: Uint8Array): KeyObject =>
-  createPrivateKey({ key: Buffer.concat([prefix, secret]), format: "der", type: "pkcs8" });
+function importPrivate(prefix: Buffer, secret: Uint8Array): KeyObject {
+  const der = Buffer.concat([prefix, secret]);
+  const key = createPrivateKey({ key: der, format: "der", type: "pkcs8" });
+  der.fill(0);
+  return key;
+}
 const importPublic = (prefix: Buffer, raw: Uint8Array): KeyObject =>
   createPublicKey({ key: Buffer.concat([prefix, raw]), format: "der", type: "spki" });
 
@@ -98,7 +102,9 @@ class X25519Key implements DhKey {
     // The library refuses an all-zero result (RFC 7748 section 6.1); relying on that alone would hang a proof on it.
     if (shared.every((byte) => byte === 0))
       throw godwitError("GODWIT_HANDSHAKE_FAILED", "the far end's key is of small order");
-    return new Uint8Array(shared);
+    const secret = new Uint8Array(shared);
+    shared.fill(0);
+    return secret;
   }
 }
 
@@ -330,7 +336,10 @@ function verifyKeyOf(id: NodeId): KeyObject {
 
 /** A fresh X25519 key: an ephemeral of a handshake, or a prekey. */
 export function generateDhKey(random: Random): DhKey & { readonly secret: Uint8Array } {
-  return new X25519Key(random.bytes(DH_KEY_BYTES));
+  const secret = random.bytes(DH_KEY_BYTES);
+  const key = new X25519Key(secret);
+  secret.fill(0);
+  return key;
 }
 
 /** From 32 secret bytes (copied; clamped as RFC 7748 section 5 says). */

@@ -306,6 +306,8 @@ export class Names {
    * operator configured, however many names strangers claim.
    */
   conflicts(max: number): NameConflicts {
+    // Whoever asks for health asks for this.
+    if (this.#rivals.size + this.#vacant.size + this.#contested.size === 0) return NO_CONFLICTS;
     const configured = [...this.#rivals].flatMap(([name, [conflict]]): NameBinding[] => {
       const node = this.#configured.get(name);
       return node === undefined || conflict === undefined ? [] : [{ name, node, ...fixed, conflict }];
@@ -468,6 +470,8 @@ export class Names {
     this.#options.onChange?.();
   }
 }
+
+const NO_CONFLICTS: NameConflicts = { named: [], count: 0, vacantCount: 0 };
 
 function* firstOf<T>(all: Iterable<T>, max: number): Generator<T, void> {
   let left = max;

@@ -58,6 +58,7 @@ export async function openPrekeys(options: PrekeysOptions): Promise<Prekeys> {
 
 export class Prekeys {
   readonly #options: PrekeysOptions;
+  readonly #onGone: (() => void)[] = [];
   #held: readonly Held[];
   #countedAtMs: number;
   #timer: Timer | undefined;
@@ -69,6 +70,11 @@ export class Prekeys {
     this.#options = options;
     this.#held = held;
     this.#countedAtMs = options.clock.monotonicMs();
+  }
+
+  /** `listener` is told whenever some are deleted, durably. It must not throw. */
+  onGone(listener: () => void): void {
+    this.#onGone.push(listener);
   }
 
   /** The key to publish. Durable. */
@@ -119,6 +125,7 @@ export class Prekeys {
     this.#held = next;
     this.#countedAtMs = nowMs;
     if (needsNew && !this.#isStopped) this.#options.onRotate?.();
+    if (gone.length > 0) for (const listener of this.#onGone) listener();
   }
 
   #schedule(): void {

@@ -23,6 +23,8 @@ export const SEQUENCE_MAX = 2 ** 48 - 1;
 export const ENDPOINTS_MAX = 16;
 export const ENDPOINT_CHARS_MAX = 200;
 export const CAPABILITIES_MAX = 16;
+/** It opens mail that is sealed in a session, and seals its own in one: docs/protocol/sealing.md. */
+export const MAIL_SESSIONS = "mail-sessions";
 export const CAPABILITY_CHARS_MAX = 32;
 /** UTF-8 bytes of why a node was revoked: the whole revocation still fits one frame of a slow link. */
 export const REVOCATION_REASON_BYTES_MAX = 64;

@@ -7,14 +7,8 @@ import type { Random } from "../kernel/random.ts";
 import { seededRandom, systemRandom } from "../kernel/random.ts";
 import { BODY_BYTES_MAX } from "../wire/constants.ts";
 import { dhKeyFromSecret, generateIdentity, identityFromSeed, type DhKey } from "./keys.ts";
-import {
-  openSealed,
-  SEAL_OVERHEAD_BYTES,
-  SEAL_PLAINTEXT_MAX,
-  SEAL_SEGMENT_MAX,
-  SEAL_WHOLE_MAX,
-  sealTo,
-} from "./seal.ts";
+import { openSealed, SEAL_OVERHEAD_BYTES, sealTo } from "./seal.ts";
+import { SEAL_PLAINTEXT_MAX, SEAL_SEGMENT_MAX, SEAL_WHOLE_MAX } from "./segments.ts";
 
 const ann = generateIdentity(seededRandom(1));
 const bea = generateIdentity(seededRandom(2));

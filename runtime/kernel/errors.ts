@@ -283,6 +283,19 @@ export const errorCodes = {
     415,
     "a request body is taken as it is: send it without Content-Encoding",
   ),
+  GODWIT_SEAL_SESSION: entry(
+    "protocol",
+    "later",
+    400,
+    "mail came in a session that this node does not know any more; its sender is told and seals it anew",
+  ),
+  GODWIT_SEAL_OUTDATED: entry(
+    "protocol",
+    "never",
+    400,
+    "mail came in the older form from a node that has sessions: it is dropped, because whoever has a prekey could forge it",
+  ),
+  GODWIT_SEAL_FORGED: entry("protocol", "never", 400, "mail of a session does not open: forged or damaged"),
 } as const satisfies Record<string, CodeEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;

@@ -49,6 +49,7 @@ export class FullTables {
 
   /** In words for the node's health. Anybody may cause it, so it makes no node ill. */
   get troubles(): { readonly name: string; readonly reason: string; readonly isNotice: true }[] {
+    if (this.#refusals.size === 0) return [];
     const nowMs = this.#clock.monotonicMs();
     return [...this.#refusals]
       .filter(([, { lastMs }]) => nowMs - lastMs < TOLD_MS)

@@ -80,7 +80,10 @@ export async function depsFor(clock: ManualClock, seed = 1, changes: Partial<Mes
     openSealing: async (recordOf) => {
       const prekeys = await openPrekeys({ store, random, clock, onRotate() {} });
       await prekeys.stop();
-      return { prekeys, sealer: createSealer({ identity, prekeys, prekeyOf: (id) => recordOf(id)?.prekey }) };
+      return {
+        prekeys,
+        sealer: createSealer({ identity, prekeys, recordOf, sessions: { network: "test", clock, random } }),
+      };
     },
     dial: (_endpoint, signal) =>
       new Promise((_, reject) =>

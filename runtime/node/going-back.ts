@@ -2,7 +2,8 @@
  * A stopped node's store on its way to an earlier release and back: joins the files (store/going-back.ts) and what each room says of its rows
  * in that release. Never while a node runs: the store is locked by whoever has it.
  */
-import { segmentsUnder } from "../identity/seal.ts";
+import { SEAL_OPENING_BYTES } from "../identity/seal.ts";
+import { openingUnder } from "../identity/segments.ts";
 import { rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Clock, Log } from "@godwit/sdk";
@@ -46,6 +47,9 @@ function assertOwn(path: string): void {
     `${path} is that of the user with id ${owner}: run this as that user, for example with sudo -u '#${owner}'`,
   );
 }
+
+const segmentsUnder = (key: Uint8Array, sealedBytes: number, openingBytes = SEAL_OPENING_BYTES) =>
+  openingUnder(key, sealedBytes, openingBytes);
 
 /** See `goBack`. Throws GODWIT_USAGE. */
 export async function convertStore(

@@ -17,6 +17,7 @@ interface Told {
   tokens: readonly ConfiguredToken[];
   forwards: Config;
   listen: Config["api"]["listen"];
+  publicRead: boolean;
   log: Config["node"];
   /** What the clock of the node asks for. */
   clock: string;
@@ -46,6 +47,7 @@ function rig(failing?: "secrets") {
     forwards: { configure: (config: Config) => note("forwards", config) },
     tokens: { configure: (tokens: readonly ConfiguredToken[]) => note("tokens", tokens) },
     api: { listenOn: (listen: Config["api"]["listen"]) => note("listen", listen) },
+    publicRead: { configure: ({ api }: Config) => note("publicRead", api.publicRead) },
     applyLog: (node: Config["node"]) => note("log", node),
   } as unknown as LiveParts;
   return { apply: liveSettings(parts), told, inForce, times: () => times };
@@ -68,6 +70,7 @@ const seen: Readonly<Record<LiveKey, readonly [string, (told: Told) => boolean]>
     ({ tokens: [token] }) => Buffer.from(token!.secret).toString() === env.ONE && token!.label === "l",
   ],
   "api.listen": ['[api]\nlisten = "127.0.0.1:77"', ({ listen }) => listen[0]!.port === 77],
+  "api.public_read": ["[api]\npublic_read = true", ({ publicRead }) => publicRead],
   "node.clock": ['[node]\nclock = "trusted"', ({ clock }) => clock === "trusted"],
   "node.log_level": ['[node]\nlog_level = "debug"', ({ log }) => log.logLevel === "debug"],
   "node.log_format": ['[node]\nlog_format = "text"', ({ log }) => log.logFormat === "text"],

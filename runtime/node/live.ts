@@ -16,6 +16,7 @@ export interface LiveParts {
   readonly forwards: { configure(config: Config): void };
   readonly tokens: ConfiguredTokenStore;
   readonly api: Pick<ApiServers, "listenOn">;
+  readonly publicRead: { configure(config: Config): void };
   /** Of the log that the node was given. */
   applyLog(node: Config["node"]): void;
 }
@@ -24,7 +25,7 @@ type Apply = (config: Config) => void;
 
 /** By setting; many are taken in by one part at once. Only secrets and tokens can throw, and then have changed nothing. */
 function appliers(parts: LiveParts): Readonly<Record<LiveKey, Apply>> {
-  const { ground, mesh, forwards, tokens, api, applyLog } = parts;
+  const { ground, mesh, forwards, tokens, api, publicRead, applyLog } = parts;
   const secrets: Apply = (config) => ground.secrets.configure(secretSettingsOf(config));
   const token: Apply = (config) => tokens.configure(tokensOf(config));
   const clock: Apply = () => ground.time.check();
@@ -38,6 +39,7 @@ function appliers(parts: LiveParts): Readonly<Record<LiveKey, Apply>> {
     "network.rotate": secrets,
     "api.tokens": token,
     "api.listen": listen,
+    "api.public_read": (config) => publicRead.configure(config),
     "node.clock": clock,
     "node.log_level": log,
     "node.log_format": log,

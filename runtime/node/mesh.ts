@@ -51,7 +51,10 @@ export async function openMesh(
       // The first prekey rotates in while the mesh is still opening; opening publishes it anyway.
       const prekeys = await openPrekeys({ store, random, clock, onRotate: () => knot.mesh?.onPrekey() });
       scope.own(() => prekeys.stop());
-      return { prekeys, sealer: createSealer({ identity, prekeys, prekeyOf: (id) => recordOf(id)?.prekey }) };
+      return {
+        prekeys,
+        sealer: createSealer({ identity, prekeys, recordOf, sessions: { network, clock, random } }),
+      };
     },
     dial: (endpoint, signal, expected, terms) =>
       knot.host === undefined

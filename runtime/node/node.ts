@@ -133,7 +133,11 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
     pages: host.pages,
     version,
   };
-  const { servers: api, tokens } = await openApi(ground, { ...shown, passed: deps.passed ?? [] }, scope);
+  const {
+    servers: api,
+    tokens,
+    publicRead,
+  } = await openApi(ground, { ...shown, passed: deps.passed ?? [] }, scope);
   knot.api = api;
   const reloader: Reloader = new Reloader({
     host,
@@ -141,7 +145,7 @@ async function assemble(deps: NodeDeps, plugins: PluginSource, scope: Scope): Pr
     log,
     signal: scope.signal,
     read: () => plugins.read(() => readAnew(deps)),
-    apply: liveSettings({ ground, mesh, forwards, tokens, api, applyLog: deps.applyLog }),
+    apply: liveSettings({ ground, mesh, forwards, tokens, api, publicRead, applyLog: deps.applyLog }),
   });
 
   await host.start(pluginInstances(config));

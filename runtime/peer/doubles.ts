@@ -39,6 +39,8 @@ interface OneLife {
   provenAtMs: number;
 }
 
+const NOBODY: readonly NodeId[] = [];
+
 export class Doubles {
   readonly #clock: Clock;
   readonly #regard: Regard;
@@ -65,6 +67,7 @@ export class Doubles {
 
   /** Nodes that run twice, as far as this one saw in the last half hour. */
   get now(): readonly NodeId[] {
+    if (this.#seen.size === 0) return NOBODY;
     const nowMs = this.#clock.monotonicMs();
     return [...this.#seen].filter(([, atMs]) => nowMs - atMs < TOLD_MS).map(([id]) => id);
   }

@@ -14,6 +14,8 @@ const FIRST_EPOCH_SPAN = 2 ** 20;
 /** A record's sequence number is the boot epoch, then a counter of 24 bits: a node that lost its store learns its epoch
  * from routing, and with it gets above every record that is still around. */
 const SEQUENCE_SPAN = 2 ** 24;
+/** The first number of an epoch is one of these. */
+const FIRST_SEQUENCE_SPAN = 2 ** 20;
 
 export interface BootState {
   /** Of this store for good. Names the mail that was accepted before mail had epochs of its own. */
@@ -65,7 +67,10 @@ export async function openBootState(store: Store, random: Random): Promise<BootS
       return bootEpoch;
     },
     async nextRecordSequence() {
-      recordSequence = Math.max(recordSequence + 1, bootEpoch * SEQUENCE_SPAN);
+      const begin = bootEpoch * SEQUENCE_SPAN;
+      // Drawn: an older copy of the store may begin the same epoch again, and has other things to say.
+      recordSequence =
+        recordSequence < begin ? begin + random.below(FIRST_SEQUENCE_SPAN) : recordSequence + 1;
       const sequence = recordSequence;
       await put("record-sequence", String(sequence));
       return sequence;

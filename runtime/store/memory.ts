@@ -86,6 +86,12 @@ export class SimDisk {
     return taken;
   }
 
+  /** Damage takes those rows of one collection while no store is open. */
+  forget(from: Collection, isTaken: (key: string) => boolean): void {
+    const table = this.#tables.get(from);
+    for (const key of [...this.rows(from).keys()]) if (isTaken(key)) table!.delete(key);
+  }
+
   /** What is durable now, as another disk: a backup. */
   copy(): SimDisk {
     const copy = new SimDisk();

@@ -88,6 +88,13 @@ export const migrations: readonly (readonly string[])[] = [
       `INSERT INTO "slot_group" SELECT ${index + 1}, '${name}', '', count(*), sum(bytes), ${sumOfGroup(name, "", index + 1)} FROM "${name}_slot" HAVING count(*) > 0`,
     ]),
   ],
+  [
+    rowTable("session"),
+    ...["meta_sum", "body_sum", "body_id", "body_bytes"].map(
+      (column) => `ALTER TABLE "session" ADD COLUMN ${column} INTEGER`,
+    ),
+    `INSERT INTO "store_collection" VALUES (17, 'session')`,
+  ],
 ];
 export const SCHEMA_VERSION = migrations.length;
 /** Pages of new tables and their indexes, and of what is said of them in the schema. */

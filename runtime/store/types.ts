@@ -22,11 +22,12 @@ export const collections = [
   "member", // newest signed statement of each node about itself, by node id
   "damaged", // rows that were found damaged, for an operator to look at, by `<when>/<collection>/<key>`
   "proof", // hashes and signatures that prove receipts of several messages of the outbox, by a digest of themselves
+  "session", // roots that mail of others is opened with, by `<sender> <session id>`
 ] as const;
 export type Collection = (typeof collections)[number];
 
-/** Rows that have to be gone soon once they are deleted: private halves of prekeys, granted secrets, tokens, what plugins keep. */
-const secret: readonly Collection[] = ["setting", "token", "plugin"];
+/** Rows that have to be gone soon once they are deleted: private halves of prekeys, granted secrets, tokens, what plugins keep, roots of sessions. */
+const secret: readonly Collection[] = ["setting", "token", "plugin", "session"];
 export const isSecret = (collection: Collection): boolean => secret.includes(collection);
 
 /** Mail: their rows have slots. */

@@ -59,7 +59,7 @@ export function startForwards({ mesh, clock, random, log, config, hub, resolve }
       forwards.allow(next.forwardAllow);
     },
     get waiting() {
-      return forwards.list().flatMap(({ isListening, lastError }) => (isListening ? [] : (lastError ?? [])));
+      return forwards.waiting;
     },
     stop() {
       for (const off of deaf) off();

@@ -51,17 +51,24 @@ export function healthOf(
 }
 
 function statusOf(checks: HealthView["checks"]): HealthStatus {
-  const transports = checks.filter(({ name }) => name.startsWith("transport."));
-  const isCutOff = transports.length > 0 && transports.every(({ status }) => status === "down");
-  if (isCutOff) return "down";
-  return checks.some(({ status }) => status !== "ok") ? "degraded" : "ok";
+  const transports = { count: 0, downCount: 0 };
+  let isIll = false;
+  for (const { name, status } of checks) {
+    if (status !== "ok") isIll = true;
+    if (!name.startsWith("transport.")) continue;
+    transports.count++;
+    if (status === "down") transports.downCount++;
+  }
+  if (transports.count > 0 && transports.downCount === transports.count) return "down";
+  return isIll ? "degraded" : "ok";
 }
 
 type Described = Pick<RunningPlugin, "health" | "overlay" | "refusals">;
 
 /** How a plugin is, and what it was refused. */
 export function stateWords(plugin: Described): string {
-  const { health, overlay } = plugin;
+  const { health, overlay, refusals } = plugin;
+  if (refusals.length === 0) return health.reason ?? wellWords(health.state, overlay);
   return [health.reason ?? wellWords(health.state, overlay), ...refusedBeside(plugin)].join("; ");
 }
 

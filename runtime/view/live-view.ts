@@ -31,7 +31,7 @@ import { isoTime } from "../kernel/clock.ts";
 import { godwitError } from "../kernel/errors.ts";
 import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
 import type { Mesh } from "../mesh/mesh.ts";
-import { signatureHex } from "../custody/source/proofs.ts";
+import { shownProof } from "../custody/source/proofs.ts";
 import { healthOf, type Trouble } from "./health.ts";
 import { outboxReason } from "./lives.ts";
 import { memberViews } from "./members.ts";
@@ -80,6 +80,8 @@ export interface ViewDeps {
 export class LiveView implements NodeView {
   readonly #deps: ViewDeps;
   readonly #events: NodeEvents;
+  /** Hashes; the same for ever. */
+  #meshAddress: ReturnType<typeof meshAddress> | undefined;
 
   constructor(deps: ViewDeps, events: NodeEvents) {
     this.#deps = deps;
@@ -92,7 +94,9 @@ export class LiveView implements NodeView {
 
   health(forWhom: "anybody" | "operator" = "anybody"): HealthView {
     const { host, time, troubles } = this.#deps;
-    return healthOf(host.running, time.view, [...troubles(), ...this.#restartNotices()], forWhom);
+    const all = troubles();
+    for (const notice of this.#restartNotices()) all.push(notice);
+    return healthOf(host.running, time.view, all, forWhom);
   }
 
   #restartNotices(): Trouble[] {
@@ -115,7 +119,7 @@ export class LiveView implements NodeView {
         version,
         uptime_seconds: Math.floor((clock.monotonicMs() - mesh.startedAtMs) / 1000),
       },
-      ...(overlayAddress(host.running) ?? meshAddress(network, self)),
+      ...(overlayAddress(host.running) ?? (this.#meshAddress ??= meshAddress(network, self))),
       network,
       open: isOpen,
       authority,
@@ -307,6 +311,7 @@ export class LiveView implements NodeView {
 
   #outboxView(entry: OutboxEntry): MessageView {
     const { receipt } = entry;
+    const proven = receipt === null ? undefined : shownProof(receipt);
     return {
       id: entry.id,
       from: this.#deps.self,
@@ -323,13 +328,14 @@ export class LiveView implements NodeView {
       delivered_at: entry.deliveredAtMs === null ? null : isoTime(entry.deliveredAtMs),
       ...this.#expiryOf(entry),
       receipt:
-        receipt === null
+        receipt === null || proven === undefined
           ? null
           : {
               by: receipt.by,
               by_callsign: this.#callsignOf(receipt.by),
               at: isoTime(receipt.atMs),
-              signature: signatureHex(receipt.proof),
+              proof: proven.proof,
+              signature: proven.signature ?? null,
               unconfirmed: receipt.isUnconfirmed,
             },
       trace: this.#trace(receipt?.trace ?? []),

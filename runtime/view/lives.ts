@@ -13,6 +13,7 @@ type Seen = Pick<Mesh, "otherLives" | "records"> & { readonly peers: Pick<Mesh["
 export function lifeTroubles({ otherLives, peers, records }: Seen): { name: string; reason: string }[] {
   const own = ownWords(otherLives.life, otherLives.returnsInMs);
   const doubles = peers.doubles.now;
+  if (own === undefined && doubles.length === 0) return [];
   const names = doubles
     .slice(0, NAMED_MAX)
     .map((id) =>

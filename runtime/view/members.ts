@@ -2,6 +2,7 @@
 import { isoTime } from "../kernel/clock.ts";
 import type { Clock } from "@godwit/sdk";
 import type { MemberView, NodeEvent } from "./contract/node.ts";
+import { MAIL_SESSIONS } from "../identity/record.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { MemberRow } from "../membership/members.ts";
 import type { Mesh } from "../mesh/mesh.ts";
@@ -14,7 +15,8 @@ export function memberViews(
   const wallMs = clock.wallMs();
   const peers = new Map([...mesh.peers.connected].map((peer) => [peer.id, peer.best]));
   const nowMs = clock.monotonicMs();
-  const tagsOf = (id: NodeId) => mesh.records.get(id)?.record.capabilities ?? [];
+  const tagsOf = (id: NodeId) =>
+    (mesh.records.get(id)?.record.capabilities ?? []).filter((word) => word !== MAIL_SESSIONS);
   const own: MemberView = {
     id: self,
     callsign: callsignOf(self),

@@ -11,7 +11,7 @@ import type { MeshBackend } from "../plugin/host/mesh-door.ts";
 import type { InboxEntry } from "../custody/recipient/inbox.ts";
 import type { OutboxEntry } from "../custody/source/entry.ts";
 import type { TraceEntry } from "../wire/bundle.ts";
-import { signatureHex } from "../custody/source/proofs.ts";
+import { shownProof } from "../custody/source/proofs.ts";
 import { outboxReason } from "./lives.ts";
 import { createStreamsBackend } from "./streams-for-plugins.ts";
 
@@ -53,7 +53,7 @@ export function createMeshBackend(
             by: entry.receipt.by,
             byCallsign: callsignOf(entry.receipt.by),
             atMs: entry.receipt.atMs,
-            signature: signatureHex(entry.receipt.proof),
+            ...shownProof(entry.receipt),
             trace: hops(entry.receipt.trace),
           },
   });

@@ -44,7 +44,7 @@ export const FrameType = {
 } as const;
 
 /** First byte of what a system bundle seals: a node's own business with another. docs/protocol/delivery.md */
-export const SystemKind = { networkSecret: 1 } as const;
+export const SystemKind = { networkSecret: 1, receiptsWanted: 2 } as const;
 
 /** Bottleneck classes of a path. docs/protocol/routing.md */
 export const BottleneckClass = { fast: 0, medium: 1, slow: 2 } as const;

@@ -66,6 +66,10 @@ const receipt: message.Receipt = {
   isUnconfirmed: true,
   trace,
 };
+const sessionReceipts: message.SessionReceipt[] = [
+  { ...message.briefOf(receipt), code: bytes(8, 0x61) },
+  { reference: "01020304", status: 15, flags: 14, atS: 0xffff_ffff, code: bytes(8, 0x62) },
+];
 const want = { id: bundleId, offset: 65_536, length: 1_048_576 };
 const chunk = { id: bundleId, offset: 32_768, bytes: bytes(3, 0xcc) };
 const refuse = { id: bundleId, reason: 2, retryAfterMs: 5_000 };
@@ -169,6 +173,18 @@ const cases: Readonly<Record<string, Case>> = {
     value: { receipts: [message.encodeReceipt(receipt), bytes(2, 1)], signature: bytes(64, 0x51) },
     skipsTail: true,
   },
+  sessionReceipts: {
+    encoded: () => message.encodeSessionReceipts(sessionReceipts),
+    decode: message.decodeSessionReceipts,
+    value: sessionReceipts,
+    skipsTail: true,
+  },
+  receiptsWanted: {
+    encoded: () => message.encodeReceiptsWanted([messageId, messageId]),
+    decode: message.decodeReceiptsWanted,
+    value: [messageId, messageId],
+    skipsTail: true,
+  },
   claim: {
     encoded: () => message.encodeClaim({ messageId, sender: nodeA }),
     decode: message.decodeClaim,
@@ -189,6 +205,7 @@ const derived: Readonly<Record<string, () => string>> = {
   bundleId: () => made.id,
   messageId: () => message.messageIdOf(nodeA, inner.to, inner.mailEpoch, inner.counter),
   receiptHash: () => formatHex(message.receiptHash(message.encodeReceipt(receipt))),
+  receiptSaid: () => formatHex(message.receiptSaid(message.briefOf(receipt), bundleId)),
   receiptSigningBytes: () =>
     formatHex(message.receiptSigningBytes("telex", nodeB, nodeA, [bytes(16, 1), bytes(16, 2)])),
 };
@@ -274,6 +291,25 @@ describe("rules beyond the layout", () => {
     expect(Buffer.from(bundle.blockSum(Buffer.from("abc"))).toString("hex")).toBe(
       "ba7816bf8f01cfea414140de5dae2223",
     );
+  });
+
+  test("session receipts and requests for signed ones of nothing or of too many, and signed receipts are none of a session", () => {
+    const of = (count: number) => Array.from({ length: count }, () => sessionReceipts[0]!);
+    const ids = (count: number) => Array.from({ length: count }, () => messageId);
+    for (const count of [0, 17]) {
+      refused(() => message.decodeSessionReceipts(message.encodeSessionReceipts(of(count))), "1 to 16");
+      refused(() => message.decodeReceiptsWanted(message.encodeReceiptsWanted(ids(count))), "1 to 16");
+    }
+    expect(message.encodeSessionReceipts(of(16)).length).toBe(274);
+    // Earlier releases take the one for the other, and refuse it.
+    refused(() => message.decodeReceiptBody(message.encodeSessionReceipts(of(1))), "0 receipts");
+    const signed = message.encodeReceiptBody([message.encodeReceipt(receipt)], bytes(64, 1));
+    expect(message.decodeSessionReceipts(signed)).toBeUndefined();
+  });
+
+  test("the time of a session receipt ends where 32 bits do", () => {
+    const times = [-5, 999, 2_000, 2 ** 45].map((atMs) => message.briefOf({ ...receipt, atMs }).atS);
+    expect(times).toEqual([0, 0, 2, 0xffff_ffff]);
   });
 
   test("priority above 3, lifetime above 30 days, an offer of nothing or of too much", () => {

@@ -16,6 +16,7 @@ import {
 } from "../kernel/ids.ts";
 import { TRACE_MAX, type TraceEntry } from "./bundle.ts";
 import { decodeError, Reader, Writer } from "./bytes.ts";
+import { SystemKind } from "./constants.ts";
 import { STORE_EPOCH_BYTES } from "./peer-messages.ts";
 
 /** In a receipt that was made anew: which bundle brought the message is not known any more. */
@@ -122,8 +123,8 @@ export function decodeTest(bytes: Uint8Array): MessageId | undefined {
   return formatMessageId(reader.bytes(MESSAGE_ID_BYTES));
 }
 
-/** Append-only. A `delivered` beats every other status. */
-export const ReceiptStatus = { delivered: 1, refused: 2 } as const;
+/** Append-only. A `delivered` beats every other status; `sessionUnknown` ends nothing: what was sealed in that session is to be sealed anew. */
+export const ReceiptStatus = { delivered: 1, refused: 2, sessionUnknown: 3 } as const;
 
 export interface Receipt {
   readonly status: number;
@@ -134,6 +135,8 @@ export interface Receipt {
   readonly atMs: number;
   /** Delivered without every other sealed machine having acknowledged the claim. */
   readonly isUnconfirmed: boolean;
+  /** The session that it came in lies on the recipient's disk: its name will do from now on. */
+  readonly isSessionKept?: boolean;
   readonly trace: readonly TraceEntry[];
 }
 
@@ -142,13 +145,27 @@ export const RECEIPTS_MAX = 16;
 export const SIGNATURE_BYTES = 64;
 const RECEIPT_BYTES_MAX = 48 + TRACE_MAX * 38;
 
+const ReceiptFlag = { unconfirmed: 1, sessionKept: 2 } as const;
+
+const flagsOf = ({
+  isUnconfirmed,
+  isSessionKept,
+}: Pick<Receipt, "isUnconfirmed" | "isSessionKept">): number =>
+  (isUnconfirmed ? ReceiptFlag.unconfirmed : 0) | (isSessionKept === true ? ReceiptFlag.sessionKept : 0);
+
+/** Of a receipt, whichever form it has; unknown ones say nothing. */
+export const readFlags = (flags: number): Pick<Receipt, "isUnconfirmed" | "isSessionKept"> => ({
+  isUnconfirmed: (flags & ReceiptFlag.unconfirmed) !== 0,
+  ...((flags & ReceiptFlag.sessionKept) !== 0 ? { isSessionKept: true } : {}),
+});
+
 export function encodeReceipt(receipt: Receipt): Uint8Array {
   const writer = new Writer(48 + receipt.trace.length * 38)
     .u8(receipt.status)
     .bytes(idBytes(receipt.messageId))
     .bytes(idBytes(receipt.bundleId))
     .u48(Math.max(0, Math.floor(receipt.atMs)))
-    .u8(receipt.isUnconfirmed ? 1 : 0)
+    .u8(flagsOf(receipt))
     .u8(receipt.trace.length);
   for (const { node, atMs } of receipt.trace) writer.nodeId(node).u48(Math.max(0, Math.floor(atMs)));
   return writer.finish();
@@ -160,12 +177,12 @@ export function decodeReceipt(bytes: Uint8Array): Receipt {
   const messageId = formatMessageId(reader.bytes(MESSAGE_ID_BYTES));
   const bundleId = formatBundleId(reader.bytes(BUNDLE_ID_BYTES));
   const atMs = reader.u48();
-  const isUnconfirmed = (reader.u8() & 1) === 1;
+  const flags = readFlags(reader.u8());
   const traceLength = reader.u8();
   if (traceLength > TRACE_MAX) throw decodeError(`trace of ${traceLength} nodes, at most ${TRACE_MAX}`);
   const trace: TraceEntry[] = [];
   for (let i = 0; i < traceLength; i++) trace.push({ node: reader.nodeId(), atMs: reader.u48() });
-  return { status, messageId, bundleId, atMs, isUnconfirmed, trace };
+  return { status, messageId, bundleId, atMs, ...flags, trace };
 }
 
 /** The first 16 bytes of SHA-256 over an encoded receipt: what a signature over several receipts lists. */
@@ -212,6 +229,93 @@ export function decodeReceiptBody(bytes: Uint8Array): { receipts: Uint8Array[]; 
   const receipts: Uint8Array[] = [];
   for (let i = 0; i < count; i++) receipts.push(reader.sizedBytes(RECEIPT_BYTES_MAX));
   return { receipts, signature: reader.bytes(SIGNATURE_BYTES) };
+}
+
+/** In a bundle of session receipts: the first bytes of the id of the bundle that was delivered. */
+const REFERENCE_BYTES = 4;
+/** Of hex. */
+export const REFERENCE_CHARS = 2 * REFERENCE_BYTES;
+export const RECEIPT_CODE_BYTES = 8;
+const SESSION_RECEIPT_BYTES = REFERENCE_BYTES + 1 + 4 + RECEIPT_CODE_BYTES;
+const NIBBLE_MAX = 15;
+const U32_MAX = 0xffff_ffff;
+
+/** Proves to the sender of mail in a session, and to nobody else, what became of it. docs/protocol/delivery.md "Receipts of a session" */
+export interface SessionReceipt {
+  /** Hex; of several bundles that begin so the code tells which. */
+  readonly reference: string;
+  /** 0 to 15, as ReceiptStatus. */
+  readonly status: number;
+  /** 0 to 15, those of a receipt. */
+  readonly flags: number;
+  /** Recipient's wall clock, s since 1970. */
+  readonly atS: number;
+  /** 8 bytes over what `receiptSaid` gives. */
+  readonly code: Uint8Array;
+}
+
+/** A receipt without its proof, as a session says it. */
+export const briefOf = ({ bundleId, status, atMs, ...rest }: Receipt): Omit<SessionReceipt, "code"> => ({
+  reference: bundleId.slice(0, REFERENCE_CHARS),
+  status,
+  flags: flagsOf(rest),
+  atS: Math.min(U32_MAX, Math.max(0, Math.floor(atMs / 1_000))),
+});
+
+/** What the code of a session receipt is over: all that it says, and the whole id of the bundle. */
+export const receiptSaid = (
+  { status, flags, atS }: Omit<SessionReceipt, "code">,
+  bundle: BundleId,
+): Uint8Array => new Writer(24).u8(status).u8(flags).u32(atS).bytes(idBytes(bundle)).finish();
+
+/**
+ * Body of a bundle of session receipts. It begins with what no bundle of signed ones does.
+ *   0x00 | n u8 1..16 | n x (reference 4 | flags and status, four bits each | at u32 s | code 8)
+ */
+export function encodeSessionReceipts(receipts: readonly SessionReceipt[]): Uint8Array {
+  const writer = new Writer(2 + receipts.length * SESSION_RECEIPT_BYTES).u8(0).u8(receipts.length);
+  for (const { reference, status, flags, atS, code } of receipts)
+    writer
+      .bytes(Buffer.from(reference, "hex"))
+      .u8((flags << 4) | (status & NIBBLE_MAX))
+      .u32(atS)
+      .bytes(code);
+  return writer.finish();
+}
+
+/** Undefined: they are signed ones. Throws GODWIT_DECODE. Verifies nothing. */
+export function decodeSessionReceipts(bytes: Uint8Array): SessionReceipt[] | undefined {
+  const reader = new Reader(bytes);
+  if (reader.u8() !== 0) return undefined;
+  const count = reader.u8();
+  if (count === 0 || count > RECEIPTS_MAX)
+    throw decodeError(`${count} session receipts in one bundle, 1 to ${RECEIPTS_MAX} allowed`);
+  return Array.from({ length: count }, () => {
+    const reference = Buffer.from(reader.bytes(REFERENCE_BYTES)).toString("hex");
+    const both = reader.u8();
+    const said = { reference, status: both & NIBBLE_MAX, flags: both >> 4, atS: reader.u32() };
+    return { ...said, code: reader.bytes(RECEIPT_CODE_BYTES).slice() };
+  });
+}
+
+/**
+ * In a system bundle: the sender of these messages asks for their signed receipts.
+ *   0x02 | n u8 1..16 | n x message id 16
+ */
+export function encodeReceiptsWanted(ids: readonly MessageId[]): Uint8Array {
+  const writer = new Writer(2 + ids.length * MESSAGE_ID_BYTES).u8(SystemKind.receiptsWanted).u8(ids.length);
+  for (const id of ids) writer.bytes(idBytes(id));
+  return writer.finish();
+}
+
+/** Throws GODWIT_DECODE. */
+export function decodeReceiptsWanted(bytes: Uint8Array): MessageId[] {
+  const reader = new Reader(bytes);
+  if (reader.u8() !== SystemKind.receiptsWanted) throw decodeError("no request for receipts");
+  const count = reader.u8();
+  if (count === 0 || count > RECEIPTS_MAX)
+    throw decodeError(`${count} receipts asked for at once, 1 to ${RECEIPTS_MAX} allowed`);
+  return Array.from({ length: count }, () => formatMessageId(reader.bytes(MESSAGE_ID_BYTES)));
 }
 
 /** Between machines of one location: who delivers a message that was sealed to several. Travels sealed. */

@@ -106,8 +106,10 @@ function skeleton(): TarEntry[] {
   });
   return [
     { path: "tmp", kind: "directory", mode: 0o1777 },
-    { path: "run/secrets", kind: "directory" },
-    // A new volume takes over the owner of the folder that it covers.
+    // A new volume takes over the owner of the folder that it covers. Here: secrets that a first start makes, and sockets that
+    // containers share (a tor beside the node).
+    { path: "run/secrets", kind: "directory", owner: CONTAINER_USER },
+    { path: "run/godwit", kind: "directory", mode: 0o700, owner: CONTAINER_USER },
     { path: CONTAINER_STATE.slice(1), kind: "directory", mode: 0o700, owner: CONTAINER_USER },
     file("etc/nsswitch.conf", "hosts: files dns\n"),
     file(

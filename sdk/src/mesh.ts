@@ -106,8 +106,13 @@ export interface SentMessage {
         readonly by: string;
         readonly byCallsign: string | undefined;
         readonly atMs: number;
-        /** Ed25519, hex. */
-        readonly signature: string;
+        /**
+         * What shows it: `signature` to anybody; `session` to this node alone, because it came over slow links, until one with a signature is to be had
+         * (`onSent` tells); `lost` where the disk of this node damaged the signature.
+         */
+        readonly proof: "signature" | "session" | "lost";
+        /** Ed25519, hex; undefined unless `proof` says `signature`. */
+        readonly signature: string | undefined;
         readonly trace: readonly MeshHop[];
       }
     | undefined;
@@ -148,7 +153,7 @@ export interface Mesh {
    * comes again, so remove what is done with, or know it by its id.
    */
   onMessage(handler: (message: IncomingMessage) => void | Promise<void>): void;
-  /** State changes of this node's messages, as they happen; not repeated. Must not throw. */
+  /** State changes of this node's messages, as they happen, and receipts of those delivered that are signed by now; not repeated. Must not throw. */
   onSent(handler: (message: SentMessage) => void): void;
   /**
    * Opens a stream to a service of another node: an id or a callsign that means one node. Resolves once the far end has

@@ -74,7 +74,7 @@ export interface SecretBounds {
   readonly bytesMax: number;
   /** Says what else is wrong with the bytes, in words that complete "found", such as `with control characters`. Must not repeat or keep them. */
   readonly judge?: (bytes: Uint8Array) => string | undefined;
-  /** What to do about one that is too short or judged wrong, such as a command that makes one. */
+  /** What to do about one that is missing, too short or judged wrong, such as a command that makes one. */
   readonly suggestion?: string;
 }
 
@@ -102,7 +102,7 @@ export function readSecret(reference: string, env: Environment, bounds: SecretBo
       found: "something else (not shown, it may be the secret)",
       suggestion: '"file:/path", "env:NAME" or "credential:NAME"',
     };
-  const read = readReference(reference, env, bounds.bytesMax);
+  const read = readReference(reference, env, bounds);
   if (!(read instanceof Uint8Array)) return read;
   const bytes = read.subarray(0, trimmedLength(read));
   const wrong =
@@ -118,17 +118,17 @@ export function readSecret(reference: string, env: Environment, bounds: SecretBo
 
 const tooLong = (bytesMax: number): string => `with more than ${bytesMax} bytes`;
 
-function readReference(reference: string, env: Environment, bytesMax: number): Uint8Array | SecretFault {
+function readReference(reference: string, env: Environment, bounds: SecretBounds): Uint8Array | SecretFault {
   const name = reference.slice(reference.indexOf(":") + 1);
   if (reference.startsWith("env:")) return readEnvironment(name, env);
-  if (reference.startsWith("file:")) return readFile(name, OTHERS, bytesMax);
+  if (reference.startsWith("file:")) return readFile(name, OTHERS, bounds);
   const folder = env["CREDENTIALS_DIRECTORY"];
   return folder === undefined || !isAbsolute(folder)
     ? {
         found: `${reference}, and no CREDENTIALS_DIRECTORY`,
         suggestion: `give the unit LoadCredential=${name}:/path, or use file:/path`,
       }
-    : readFile(`${folder}/${name}`, OTHERS_WRITE, bytesMax);
+    : readFile(`${folder}/${name}`, OTHERS_WRITE, bounds);
 }
 
 function readEnvironment(name: string, env: Environment): Uint8Array | SecretFault {
@@ -139,13 +139,21 @@ function readEnvironment(name: string, env: Environment): Uint8Array | SecretFau
 }
 
 /** `forbidden`: bits of the mode that must not be set. */
-function readFile(path: string, forbidden: number, bytesMax: number): Uint8Array | SecretFault {
+function readFile(
+  path: string,
+  forbidden: number,
+  { bytesMax, suggestion }: SecretBounds,
+): Uint8Array | SecretFault {
   let handle: number;
   try {
     // NONBLOCK: a FIFO in that place must not hang the boot.
     handle = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
-    return { found: `file:${path}, which cannot be opened (${reasonOf(error)})` };
+    const reason = reasonOf(error);
+    return {
+      found: `file:${path}, which cannot be opened (${reason})`,
+      ...(reason === "ENOENT" && suggestion !== undefined ? { suggestion } : {}),
+    };
   }
   try {
     const stat = fstatSync(handle);

@@ -39,6 +39,7 @@ import { rerouteLink, rerouteSilent, restart } from "./faults.ts";
 import { writeReport, type Result } from "./report.ts";
 import { rtt } from "./rtt.ts";
 import { scrape } from "./scrape.ts";
+import { sealing } from "./sealing.ts";
 import { service } from "./service.ts";
 import { stream } from "./stream.ts";
 import { startCost } from "./start-cost.ts";
@@ -57,6 +58,7 @@ const benches: readonly Bench[] = [
   stream,
   handshake,
   durable,
+  sealing,
   idle,
   memory,
   hub,

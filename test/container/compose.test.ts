@@ -4,10 +4,11 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { root as project } from "../../scripts/lib.ts";
-import { interpolate, readCompose, readVariables } from "./compose.ts";
+import { interpolate, isNode, readCompose, readVariables } from "./compose.ts";
 
 const folder = join(project, "images/compose");
 const file = (name: string) => join(folder, name);
+const all = ["line.yaml", "ring.yaml", "mesh.yaml", "tor.yaml", "dev.yaml"];
 const example = readVariables(file(".env.example"));
 
 let scratch: string;
@@ -15,7 +16,7 @@ beforeEach(() => void (scratch = mkdtempSync(join(tmpdir(), "godwit-compose-")))
 afterEach(() => rmSync(scratch, { recursive: true }));
 
 test("every file is right, with .env.example and without", () => {
-  for (const files of [["line.yaml"], ["ring.yaml"], ["line.yaml", "dev.yaml"]])
+  for (const files of [["line.yaml"], ["ring.yaml"], ["mesh.yaml"], ["tor.yaml"], ["line.yaml", "dev.yaml"]])
     for (const variables of [example, {}]) {
       const compose = readCompose(files.map(file), variables);
       expect(Object.keys(compose.services).length).toBeGreaterThanOrEqual(3);
@@ -23,26 +24,50 @@ test("every file is right, with .env.example and without", () => {
 });
 
 test(".env.example names every variable of the files, with their defaults, and no other", () => {
-  const text = ["line.yaml", "ring.yaml", "dev.yaml"]
-    .map((name) => readFileSync(file(name), "utf8"))
-    .join("");
+  const text = all.map((name) => readFileSync(file(name), "utf8")).join("");
   const used = new Map(
     [...text.matchAll(/\$\{([A-Z_]+):-([^}]*)\}/g)].map(([, name, value]) => [name!, value!]),
   );
   expect(new Map(Object.entries(example))).toEqual(used);
 });
 
-test("the line is published on 8023, 8024 and 8025, and the ring on nothing", () => {
+test("the version that images are tagged with is ours", () => {
+  const { version } = JSON.parse(readFileSync(join(project, "package.json"), "utf8")) as { version: string };
+  for (const name of all.filter((one) => one !== "dev.yaml"))
+    for (const { build } of Object.values(readCompose([file(name)], example).services))
+      for (const tag of build?.tags ?? [])
+        expect(tag).toMatch(new RegExp(`^localhost/godwit:${version}(-debian)?$`));
+  expect(readFileSync(file(".env.example"), "utf8")).toContain(`localhost/godwit:${version}.`);
+});
+
+test("everything is published on loopback: the line's telex ports, what the mesh shows, and of others nothing", () => {
   const ports = (name: string) =>
     Object.values(readCompose([file(name)], {}).services).flatMap((service) => service.ports ?? []);
   expect(ports("line.yaml")).toEqual(["127.0.0.1:8023:8023", "127.0.0.1:8024:8023", "127.0.0.1:8025:8023"]);
   expect(ports("ring.yaml")).toEqual([]);
+  expect(ports("tor.yaml")).toEqual([]);
+  expect(ports("mesh.yaml")).toEqual([
+    ...["127.0.0.1:8000:8000", "127.0.0.1:8001:8000", "127.0.0.1:8002:8000"],
+    ...["127.0.0.1:9093:9090", "127.0.0.1:3000:3000"],
+  ]);
+});
+
+test("no network leads out but where something is published, or is Tor's", () => {
+  const open = (name: string) =>
+    Object.entries(readCompose([file(name)], {}).networks)
+      .filter(([, { internal }]) => internal !== true)
+      .map(([network]) => network);
+  expect(open("ring.yaml")).toEqual([]);
+  expect(open("tor.yaml")).toEqual(["out"]);
+  const { services } = readCompose([file("tor.yaml")], {});
+  expect(Object.keys(services).filter((one) => services[one]!.networks?.includes("out"))).toEqual(["tor"]);
 });
 
 test("the override adds to the line and takes nothing from it but the API's silence", () => {
   const line = readCompose([file("line.yaml")], {});
   const dev = readCompose([file("line.yaml"), file("dev.yaml")], {});
   for (const [name, { environment, ports, volumes, ...rest }] of Object.entries(line.services)) {
+    if (!isNode(line.services[name]!)) continue;
     const above = dev.services[name]!;
     expect(above).toMatchObject(rest);
     expect({ ...above.environment, GODWIT_API__LISTEN: "off" }).toMatchObject(environment!);
@@ -57,8 +82,16 @@ const changes: readonly [string, string, RegExp][] = [
   ["cap_drop: [ALL]", "cap_drop: []", /keeps capabilities/],
   ['security_opt: ["no-new-privileges:true"]', "security_opt: []", /may gain privileges/],
   ["networks: [east]", "networks: [eest]", /no networks eest/],
-  ["secrets: [network_key, telex_password]", "secrets: [network_key]", /does not get secret telex_password/],
-  ['volumes: ["nyc-c:/var/lib/godwit"]', "volumes: []", /state is not on a volume/],
+  [', "/run/secrets/telex_password"]', "]", /does not get secret .*telex_password/],
+  ['"nyc-c:/var/lib/godwit", "secrets:/run/secrets:ro"', '"nyc-c:/var/lib/godwit"', /does not get secret/],
+  [
+    '"nyc-c:/var/lib/godwit", "secrets:/run/secrets:ro"',
+    '"secrets:/run/secrets:ro"',
+    /state is not on a volume/,
+  ],
+  ["tmpfs: [/var/lib/godwit]", "tmpfs: []", /nothing is mounted at/],
+  ["mem_limit: ${NODE_MEMORY:-512m}", "stop_grace_period: 5s", /have no bound/],
+  ["setup: { condition", "set-up: { condition", /no services set-up/],
   [":8025:8023", ":8024:8023", /published twice/],
   ["restart: unless-stopped", "restart: sometimes", /restart/],
   ["restart: unless-stopped", "priviledged: true", /priviledged/],

@@ -131,7 +131,7 @@ export class Engine {
     files: readonly string[],
     variables: Readonly<Record<string, string>>,
     ...words: string[]
-  ): Promise<void> {
+  ): Promise<string> {
     const podman = join(this.dir, "podman-for-compose");
     writeFileSync(podman, wrapped(this.#podman), { mode: 0o755 });
     const { code, out, err } = await this.#enter(
@@ -145,6 +145,7 @@ export class Engine {
       variables,
     );
     if (code !== 0) throw new Error(`podman-compose ${words.join(" ")} ended with ${code}\n${out}${err}`);
+    return `${out}${err}`;
   }
 
   /**
@@ -170,7 +171,8 @@ podman() {
 podman-compose() {
   command podman-compose --podman-path ${wrapper} '--podman-run-args=--cgroups=disabled --no-healthcheck' "$@"
 }
-telnet() { socat -t 10 - "TCP:$1:$2,retry=50,interval=0.2"; }
+# Where <NAME> is typed, what stands in the file NAME is.
+telnet() { sed "s|^<\\(.*\\)>$|cat '\\1'|e" | socat -t 10 - "TCP:$1:$2,retry=50,interval=0.2"; }
 `;
     const { code, out, err } = await this.#enter(
       ["--mount", "--net", "--pid"],
@@ -199,9 +201,30 @@ telnet() { socat -t 10 - "TCP:$1:$2,retry=50,interval=0.2"; }
 
   /** `bun FILE ARGUMENTS` where published ports are. */
   async bun(file: string, ...words: string[]): Promise<string> {
-    const { code, out, err } = await this.#enter(["--net"], [process.execPath, file, ...words]);
-    if (code !== 0) throw new Error(`${file} ended with ${code}\n${out}${err}`);
+    return await this.outside(process.execPath, file, ...words);
+  }
+
+  /** A program of the machine where published ports are; it must succeed. Answers what it printed. */
+  async outside(...command: string[]): Promise<string> {
+    const { code, out, err } = await this.#enter(["--net"], command);
+    if (code !== 0) throw new Error(`${command.join(" ")} ended with ${code}\n${out}${err}`);
     return out.trim();
+  }
+
+  /** A program of the machine in a container's network; it must succeed. Answers what it printed. */
+  async inNetOf(container: string, ...command: string[]): Promise<string> {
+    const pid = await this.must("inspect", "--format", "{{.State.Pid}}", container);
+    const { code, out, err } = await this.#enter(
+      ["--mount", "--pid"],
+      ["nsenter", `--target=${pid}`, "--net", "--", ...command],
+    );
+    if (code !== 0) throw new Error(`${command.join(" ")} ended with ${code}\n${out}${err}`);
+    return out.trim();
+  }
+
+  /** Before a command that is to run there. */
+  get netPrefix(): readonly string[] {
+    return ["nsenter", `--target=${this.#inside}`, "--net", "--"];
   }
 
   /** Ends every container and removes everything. Idempotent. */

@@ -11,6 +11,10 @@ import { formatKeyFile, parseKeyFile } from "../../runtime/identity/keystore.ts"
 import { formatAddress, parseAddress } from "../../runtime/identity/names.ts";
 import { decodeRecord, encodeRecord, encodeRevocation, signName } from "../../runtime/identity/record.ts";
 import { openSealed, sealTo } from "../../runtime/identity/seal.ts";
+import { createSealer } from "../../runtime/identity/sealer.ts";
+import { ReceivingKeys } from "../../runtime/identity/session-keys.ts";
+import { sealInSession, sealSegmentsInSession } from "../../runtime/identity/session-seal.ts";
+import { ManualClock } from "../../runtime/kernel/clock.ts";
 import { formatNodeId, parseHex } from "../../runtime/kernel/ids.ts";
 import { seededRandom } from "../../runtime/kernel/random.ts";
 import { decodeItems } from "../../runtime/link/items.ts";
@@ -24,6 +28,7 @@ import * as bundle from "../../runtime/wire/bundle.ts";
 import * as member from "../../runtime/wire/member-messages.ts";
 import * as message from "../../runtime/wire/message.ts";
 import * as packet from "../../runtime/wire/packet.ts";
+import * as sealedHead from "../../runtime/wire/sealed.ts";
 import * as peer from "../../runtime/wire/peer-messages.ts";
 import {
   formatNameGrant,
@@ -167,6 +172,22 @@ function wireTargets(): Target[] {
     decoder("receipt body", bodies, (input) => {
       for (const inner of message.decodeReceiptBody(input).receipts) message.decodeReceipt(inner);
     }),
+    decoder("session receipts", [vector("sessionReceipts"), vector("receiptBody")], (input) => {
+      const read = message.decodeSessionReceipts(input);
+      if (read !== undefined)
+        checkStable(
+          read,
+          message.encodeSessionReceipts,
+          (bytes) => message.decodeSessionReceipts(bytes) ?? [],
+        );
+    }),
+    decoder("receipts wanted", [vector("receiptsWanted")], (input) =>
+      checkStable(
+        message.decodeReceiptsWanted(input),
+        message.encodeReceiptsWanted,
+        message.decodeReceiptsWanted,
+      ),
+    ),
     decoder("claim", [vector("claim"), vector("claimAnswer")], (input) => {
       message.decodeClaimAnswer(input);
       message.decodeClaim(input);
@@ -349,6 +370,13 @@ function identityTargets(): Target[] {
         associated,
       }),
     ),
+    decoder("session head", sessionHeads, readSessionHead),
+    decoder("sealed in a session", sealedInSession(associated), (input) =>
+      opensSessions.open(alice.id, input, associated, {
+        find: () => new ReceivingKeys(sessionRoot),
+        since: () => undefined,
+      }),
+    ),
     parser("key file", [formatKeyFile(alice)], (input) => parseKeyFile(input, "identity.key")),
     parser(
       "name proof",
@@ -375,6 +403,46 @@ function identityTargets(): Target[] {
     parser("units", ["10s", "1.5h", "64MiB", "3d"], (input) => [parseDuration(input), parseSize(input)]),
   ];
 }
+
+const sessionRoot = fill(32, 0x21);
+const sessionId = fill(8, 0x22);
+const sessionAgreement = { keyId: 7, ephemeral: alice.dh.publicKey };
+const sessionHeads = [false, true].flatMap((isSegmented) => [
+  sealedHead.encodeSessionHead({ isSegmented, counter: 0, agreed: sessionAgreement }),
+  sealedHead.encodeSessionHead({ isSegmented, counter: sealedHead.COUNTER_MAX, id: sessionId }),
+]);
+
+/** It is the shortest there is: what was read is what is written, whatever follows. */
+function readSessionHead(input: Uint8Array): void {
+  const { bytes, ...head } = sealedHead.decodeSessionHead(input);
+  if (Buffer.compare(sealedHead.encodeSessionHead(head), input.subarray(0, bytes)) !== 0)
+    throw new Error("a second way to write a head");
+  const named = sealedHead.namedSession(input);
+  if ((named === undefined) !== (head.agreed !== undefined)) throw new Error("named otherwise");
+}
+
+/** Sealed by alice for bob, so that what is changed is all that keeps it from being opened. */
+function sealedInSession(associated: Uint8Array): Uint8Array[] {
+  const binding = { network: NETWORK, from: alice.id, to: bob.id, associated };
+  const keys = new ReceivingKeys(sessionRoot);
+  return [sessionAgreement, undefined].flatMap((agreed) => {
+    const under = (counter: number) => ({ id: sessionId, agreed, counter, key: keys.key(counter) });
+    const long = fill(65_600, 1);
+    const { opening, segment } = sealSegmentsInSession(under(300), binding, long.length, fill(32, 2));
+    const segments = [segment(0, long.subarray(0, 65_519)), segment(1, long.subarray(65_519))];
+    return [
+      sealInSession(under(5), binding, vector("innerMessage")),
+      new Uint8Array(Buffer.concat([opening, ...segments])),
+    ];
+  });
+}
+
+const opensSessions = createSealer({
+  identity: bob,
+  prekeys: { find: () => bob.dh, onGone() {} },
+  recordOf: () => undefined,
+  sessions: { network: NETWORK, clock: new ManualClock(), random: seededRandom(5) },
+});
 
 function streamTargets(): Target[] {
   const { messages, frames: inside } = streamVectors;

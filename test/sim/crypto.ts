@@ -17,9 +17,17 @@ import type { Store } from "../../runtime/store/types.ts";
 export type SealingParts = { readonly sealer: Sealer; readonly prekeys: PrekeySource };
 
 export interface SimIdentity extends MeshIdentity {
+  /** It seals to no key. */
+  readonly isCheap: boolean;
   verify(id: NodeId, bytes: Uint8Array, signature: Uint8Array): boolean;
   openSealing(
-    life: { store: Store; clock: Clock; random: Random; onRotate: () => void },
+    life: {
+      store: Store;
+      clock: Clock;
+      random: Random;
+      network: string;
+      onRotate: () => void;
+    },
     recordOf: (id: NodeId) => NodeRecord | undefined,
   ): Promise<SealingParts>;
 }
@@ -27,13 +35,14 @@ export interface SimIdentity extends MeshIdentity {
 export function realIdentity(random: Random): SimIdentity {
   const identity = generateIdentity(random);
   return {
+    isCheap: false,
     id: identity.id,
     dh: identity.dh,
     sign: (bytes) => identity.sign(bytes),
     verify: verifySignature,
     async openSealing(life, recordOf) {
       const prekeys = await openPrekeys(life);
-      return { prekeys, sealer: createSealer({ identity, prekeys, prekeyOf: (id) => recordOf(id)?.prekey }) };
+      return { prekeys, sealer: createSealer({ identity, prekeys, recordOf, sessions: life }) };
     },
   };
 }
@@ -45,6 +54,7 @@ export function cheapIdentity(random: Random): SimIdentity {
   const id = formatNodeId(raw);
   const prekey = { keyId: 1, publicKey: nodeIdBytes(id) };
   return {
+    isCheap: true,
     id,
     dh: dhKeyFromSecret(raw),
     sign: (bytes) => cheapSignature(id, bytes),
@@ -60,14 +70,16 @@ function cheapSealer(self: NodeId, recordOf: (id: NodeId) => NodeRecord | undefi
     const tag = mix(mix(mix(mix(0x9e3779b9, nodeIdBytes(from)), nodeIdBytes(to)), associated), plaintext);
     return new Uint8Array([tag >>> 24, tag >>> 16, tag >>> 8, tag]);
   };
+  const seal = (to: NodeId, plaintext: Uint8Array, associated: Uint8Array): Uint8Array => {
+    const sealed = new Uint8Array(4 + plaintext.length);
+    sealed.set(tagOf(self, to, plaintext, associated));
+    sealed.set(plaintext, 4);
+    return sealed;
+  };
   return {
     keyFor: (to) => recordOf(to)?.prekey,
-    seal(to, _key, plaintext, associated) {
-      const sealed = new Uint8Array(4 + plaintext.length);
-      sealed.set(tagOf(self, to, plaintext, associated));
-      sealed.set(plaintext, 4);
-      return sealed;
-    },
+    seal: (to, _under, plaintext, associated) => seal(to, plaintext, associated),
+    sealOnce: seal,
     open(from, sealed, associated) {
       const plaintext = sealed.slice(4);
       if (!isSame(tagOf(from, self, plaintext, associated), sealed.subarray(0, 4)))

@@ -3,7 +3,7 @@
  * a reason. Counts by a nonce inside the body, so that nothing the mesh computes itself can hide a loss or a repeat.
  */
 import type { Life as IdentityLife } from "../../runtime/membership/other-lives.ts";
-import type { BundleId, MessageId, NodeId } from "../../runtime/kernel/ids.ts";
+import { formatHex, type BundleId, type MessageId, type NodeId } from "../../runtime/kernel/ids.ts";
 import type { InboxEntry } from "../../runtime/custody/recipient/inbox.ts";
 import type { OutboxEntry } from "../../runtime/custody/source/entry.ts";
 import {
@@ -13,6 +13,7 @@ import {
   ReceiptStatus,
 } from "../../runtime/wire/message.ts";
 import type { SimDisk } from "../../runtime/store/memory.ts";
+import type { Collection } from "../../runtime/store/types.ts";
 import type { Mark } from "./lineage.ts";
 import { NETWORK, type Life, type SimNode } from "./node.ts";
 
@@ -62,6 +63,13 @@ export interface SentMessage {
   isWithdrawn: boolean;
   /** All that it was sealed into, as far as its source told. */
   readonly bundles: Set<BundleId>;
+  /** What its recipient has to have on its disk to open it: the session that it names, or the prekey. */
+  readonly openedWith: Map<
+    BundleId,
+    { readonly recipient: NodeId; readonly in: Collection; readonly key: string }
+  >;
+  /** Of those, what its recipient could not open at some time. */
+  readonly unopenable: Set<BundleId>;
   /** "on": its source forgot it when others had it. "lost": one of them forgot it, too. */
   handed: "no" | "on" | "lost";
   /** State told last, and the life that told it: a crash may lose an end that was not durable yet. */
@@ -74,6 +82,17 @@ export interface SentMessage {
 const HANDED_ON_LIFETIME_MS = 24 * 3_600_000;
 /** A disk still knows of it. */
 const isHeld = ({ node, mark, id }: Delivery): boolean => node.lineage.holds(mark, `inbox/${id}`);
+
+/** Its recipient has not lost what opens it: nobody can seal anew what its source forgot. Cheap seals need no key. */
+function isOpenable({ openedWith, unopenable, targets }: SentMessage, bundle: BundleId): boolean {
+  if (unopenable.has(bundle)) return false;
+  const needed = openedWith.get(bundle);
+  if (needed === undefined) return true;
+  const { recipient, key } = needed;
+  return targets.some(
+    ({ id, disk, identity }) => id === recipient && (identity.isCheap || disk.rows(needed.in).has(key)),
+  );
+}
 
 const finalStates: readonly string[] = ["delivered", "expired", "refused", "withdrawn"];
 
@@ -184,7 +203,21 @@ export class Ledger {
   onChanged(node: SimNode, entry: OutboxEntry): void {
     const message = this.#byId.get(entry.id);
     if (message === undefined || message.source !== node) return;
-    for (const { bundle } of entry.targets) message.bundles.add(bundle);
+    for (const { bundle, node: recipient, session, key } of entry.targets) {
+      message.bundles.add(bundle);
+      if (session !== undefined && session.agreed === undefined)
+        message.openedWith.set(bundle, {
+          recipient,
+          in: "session",
+          key: `${node.id} ${formatHex(session.id)}`,
+        });
+      else if (key !== null)
+        message.openedWith.set(bundle, {
+          recipient,
+          in: "setting",
+          key: `prekey/${key.id.toString(16).padStart(8, "0")}`,
+        });
+    }
     const was = message.lastLife === node.life ? message.lastState : undefined;
     message.lastState = entry.state;
     message.lastLife = node.life;
@@ -208,12 +241,15 @@ export class Ledger {
       if (!here) this.#fault(`message ${message.nonce} delivered without a receipt`);
       return;
     }
-    const { by, encoded: receipt, proof } = entry.receipt;
-    const { hashes, signature } = proof!;
-    const signed = receiptSigningBytes(NETWORK, by, node.id, hashes);
-    const isListed = hashes.some((hash) => Buffer.from(hash).equals(receiptHash(receipt)));
-    if (!isListed || !node.identity.verify(by, signed, signature))
-      this.#fault(`receipt of message ${message.nonce} does not verify`);
+    const { by, encoded: receipt, isSession, proof } = entry.receipt;
+    // What a session proves nobody else can check: that it was delivered is looked at below.
+    if (!isSession) {
+      const { hashes, signature } = proof!;
+      const signed = receiptSigningBytes(NETWORK, by, node.id, hashes);
+      const isListed = hashes.some((hash) => Buffer.from(hash).equals(receiptHash(receipt)));
+      if (!isListed || !node.identity.verify(by, signed, signature))
+        this.#fault(`receipt of message ${message.nonce} does not verify`);
+    }
     const { messageId, status } = decodeReceipt(receipt);
     if (messageId !== entry.id || status !== ReceiptStatus.delivered)
       this.#fault(`receipt of message ${message.nonce} is for another`);
@@ -248,15 +284,23 @@ export class Ledger {
     return mark !== undefined && !isTransient && source.lineage.holds(mark, `outbox/${id ?? ""}`);
   }
 
+  /** What cannot be opened now is dropped when it comes, whatever is put back later. */
+  onLostKeys(): void {
+    for (const message of this.messages.values())
+      for (const bundle of message.bundles) if (!isOpenable(message, bundle)) message.unopenable.add(bundle);
+  }
+
   /**
    * A disk has just lost something; `before` is what it was. What a source forgot with it binds those who had taken it
    * over, until one of them forgets it as well.
    */
   onLoss(before: SimDisk, nodes: readonly SimNode[]): void {
+    this.onLostKeys();
     for (const message of this.messages.values()) {
       const { id, bundles, deliveries } = message;
       if (id === undefined || bundles.size === 0 || deliveries.length > 0 || this.#isBound(message)) continue;
-      const isOn = (disk: SimDisk) => [...bundles].some((bundle) => disk.rows("transit").has(bundle));
+      const isOn = (disk: SimDisk) =>
+        [...bundles].some((bundle) => disk.rows("transit").has(bundle) && isOpenable(message, bundle));
       // Whoever gave it to the one that lost it may have its word for it.
       if (isOn(before) || before.rows("inbox").has(id)) message.handed = "lost";
       else if (message.handed === "no" && nodes.some(({ disk }) => isOn(disk))) {
@@ -267,9 +311,11 @@ export class Ledger {
   }
 
   /** Forgotten by its source, not by others, and not there yet. */
-  #isUnderWay({ handed, isWithdrawn, isTransient, lifetimeMs, deliveries }: SentMessage): boolean {
+  #isUnderWay(message: SentMessage): boolean {
+    const { handed, isWithdrawn, isTransient, lifetimeMs, deliveries, bundles } = message;
     const isEnding = isWithdrawn || isTransient || lifetimeMs < HANDED_ON_LIFETIME_MS;
-    return deliveries.length === 0 && handed === "on" && !isEnding;
+    if (deliveries.length > 0 || handed !== "on" || isEnding) return false;
+    return [...bundles].some((bundle) => isOpenable(message, bundle));
   }
 
   /** Accepted and not ended yet, as far as anybody can still know of it. */

@@ -57,6 +57,8 @@ export interface SimNodeEvents {
   ended(): void;
   /** Its disk was replaced or damaged; what it was `before`. */
   lost(before: SimDisk): void;
+  /** What opens mail is gone from its disk, and no mail is. */
+  lostKeys(): void;
   /** Opening failed in a way that no fault explains. */
   broken(reason: string): void;
   mutate?(mesh: Mesh): void;
@@ -223,6 +225,13 @@ export class SimNode {
     return taken;
   }
 
+  /** Sessions of received mail are gone, and with `andPrekeys` what they were agreed to: no mail is. While it is off. */
+  loseSessions(andPrekeys: boolean): void {
+    this.disk.forget("session", () => true);
+    if (andPrekeys) this.disk.forget("setting", (key) => key.startsWith("prekey/"));
+    this.#eventsOf(this).lostKeys();
+  }
+
   #noteLoss(before: SimDisk): void {
     this.diskEpoch++;
     this.#eventsOf(this).lost(before);
@@ -363,7 +372,10 @@ export class Life implements EndHost {
       hopCostMs: 0,
       verify: (id, bytes, signature) => identity.verify(id, bytes, signature),
       openSealing: (recordOf) =>
-        identity.openSealing({ store, clock, random, onRotate: () => this.mesh?.onPrekey() }, recordOf),
+        identity.openSealing(
+          { store, clock, random, network: NETWORK, onRotate: () => this.mesh?.onPrekey() },
+          recordOf,
+        ),
       dial: (endpoint, signal) => this.#dial(endpoint, signal, resolve),
       handshake: (pipe, remote, signal) => this.#handshake(pipe, remote, signal, resolve),
       events: hubOf(events),

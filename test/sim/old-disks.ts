@@ -1,13 +1,13 @@
 /**
  * Machines that start on something else than they left: an older copy of their disk, a copy that runs beside the original
- * for a while, a disk with rows torn out, a wall clock that is wrong. Draws all of it from one generator; every fault ends
+ * for a while, a disk with rows torn out, a wall clock that is wrong, a disk without the sessions of the mail that comes. Draws all of it from one generator; every fault ends
  * itself, and `healAll` ends what is left. Which kinds happen is the caller's switch.
  */
 import type { Random, Timer } from "@godwit/sdk";
 import type { SimNode } from "./node.ts";
 import { WORLD_START_MS, type SimTime } from "./time.ts";
 
-export const oldDiskKinds = ["old", "clones", "rows", "clocks"] as const;
+export const oldDiskKinds = ["old", "clones", "rows", "clocks", "sessions", "prekeys"] as const;
 export type OldDiskKind = (typeof oldDiskKinds)[number];
 
 export interface OldDisksOptions {
@@ -99,6 +99,11 @@ export class OldDisks {
       case "rows":
         node.crash(how);
         node.loseRows(1 + random.below(ROWS_MAX), random);
+        return { heal: start };
+      case "sessions":
+      case "prekeys":
+        node.crash(how);
+        node.loseSessions(kind === "prekeys");
         return { heal: start };
       case "clones":
         return this.#clone(node);

@@ -111,6 +111,7 @@ export function oldDiskKindsOf(environment: string | undefined): OldDiskKind[] {
 export const ciCases: readonly SimCase[] = [
   { seed: 301, nodes: 400, minutes: 0.05 },
   ...range(8).map((seed) => ({ seed: 1_000 + seed, nodes: 5, minutes: 1, real: true })),
+  ...range(4).map((seed) => ({ seed: 1_100 + seed, nodes: 5, minutes: 1, real: true, old: true })),
   ...range(40).map((seed) => ({ seed, nodes: 10, minutes: 2, tight: seed % 3 === 0 })),
   ...range(6).map((seed) => ({ seed: 100 + seed, nodes: 50, minutes: 1 })),
   ...slowCases,

@@ -95,6 +95,8 @@ export class Workload {
       mark: undefined,
       isWithdrawn: false,
       bundles: new Set(),
+      openedWith: new Map(),
+      unopenable: new Set(),
       handed: "no",
       lastState: undefined,
       lastLife: undefined,

@@ -355,6 +355,7 @@ export class World {
         this.ledger.onOpened(node).catch((error: unknown) => this.#fault(String(error)));
       },
       lost: (before) => this.ledger.onLoss(before, this.nodes),
+      lostKeys: () => this.ledger.onLostKeys(),
       broken: (reason) => this.#fault(`n${node.index} cannot start: ${reason}`),
       ended: () => {
         if (node.original === undefined) this.loops.setLife(node.index, 0);

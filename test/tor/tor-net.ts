@@ -32,6 +32,9 @@ export function whyNoTorNet(): string | undefined {
   return whyNoNetLab();
 }
 
+/** Before a command, so that it runs in the host's network. */
+export type TorHost = Pick<NetHost, "prefix">;
+
 interface Authority {
   readonly name: string;
   readonly orPort: number;
@@ -44,11 +47,11 @@ interface Authority {
 /** One tor process; `start` after `stop` is a restart with the same state. */
 export class TorProcess {
   readonly folder: string;
-  readonly #host: NetHost;
+  readonly #host: TorHost;
   #process: Subprocess<"ignore", "pipe", "inherit"> | undefined;
   log = "";
 
-  constructor(host: NetHost, folder: string, lines: readonly string[]) {
+  constructor(host: TorHost, folder: string, lines: readonly string[]) {
     this.#host = host;
     this.folder = folder;
     mkdirSync(folder, { recursive: true, mode: 0o700 });
@@ -87,16 +90,19 @@ export class TorProcess {
   }
 }
 
-export class TorNet {
+export class TorNet<Host extends TorHost = NetHost> {
   readonly folder: string;
-  readonly host: NetHost;
+  readonly host: Host;
+  readonly #address: string;
   readonly #processes: TorProcess[] = [];
   readonly #directory: readonly string[];
   readonly #authorities: readonly Authority[];
   readonly #onExit = () => this.#abandon();
 
-  constructor(host: NetHost) {
+  /** `address`: where the authorities are, for clients that are somewhere else; the host has it. */
+  constructor(host: Host, address = "127.0.0.1") {
     this.host = host;
+    this.#address = address;
     this.folder = mkdtempSync(join(tmpdir(), "godwit-tor-"));
     process.once("exit", this.#onExit);
     this.#authorities = authorities();
@@ -104,7 +110,7 @@ export class TorNet {
       "TestingTorNetwork 1",
       ...this.#authorities.map(
         ({ name, orPort, dirPort, v3ident, fingerprint }) =>
-          `DirAuthority ${name} orport=${orPort} no-v2 v3ident=${v3ident} 127.0.0.1:${dirPort} ${fingerprint}`,
+          `DirAuthority ${name} orport=${orPort} no-v2 v3ident=${v3ident} ${address}:${dirPort} ${fingerprint}`,
       ),
     ];
   }
@@ -123,9 +129,9 @@ export class TorNet {
       this.#add(join(data), [
         `DataDirectory ${data}`,
         `Nickname ${authority.name}`,
-        `ORPort 127.0.0.1:${authority.orPort}`,
-        `DirPort 127.0.0.1:${authority.dirPort}`,
-        ...["Address 127.0.0.1", "SocksPort 0", "ContactInfo lab", "AssumeReachable 1"],
+        `ORPort ${this.#address}:${authority.orPort}`,
+        `DirPort ${this.#address}:${authority.dirPort}`,
+        ...[`Address ${this.#address}`, "SocksPort 0", "ContactInfo lab", "AssumeReachable 1"],
         // Exits to anywhere: this namespace has no way out. A narrower policy reads "rejects everything" in its summary.
         ...["ExitRelay 1", "ExitPolicyRejectPrivate 0", "ExitPolicy accept *:*"],
         ...["AuthoritativeDirectory 1", "V3AuthoritativeDirectory 1"],

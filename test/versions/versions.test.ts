@@ -2,8 +2,10 @@
  * The previous release beside the build of this tree, as real processes: links and relays between them, a state folder
  * that moves from one to the other with mail in it, and a ring that is updated node by node under load.
  */
+import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
 import { previousRelease, releaseBinary } from "../../scripts/releases.ts";
@@ -57,6 +59,17 @@ const delivered = async (node: LabNode, ids: readonly string[]): Promise<boolean
   return true;
 };
 
+/** Ends the node. */
+async function sessionsKept(node: LabNode): Promise<number> {
+  await node.kill("SIGTERM");
+  const db = new Database(join(node.stateDir, "godwit.db"), { readonly: true });
+  try {
+    return Number(db.query('SELECT count(*) FROM "session"').values()[0]![0]);
+  } finally {
+    db.close();
+  }
+}
+
 const inboxBodies = async (node: LabNode): Promise<string[]> => {
   const bodies: string[] = [];
   for (const { id } of await node.box<Mail>("inbox"))
@@ -92,6 +105,13 @@ for (const [name, old] of mixes) {
     await c!.until("receipts from A", () => delivered(c!, back), DELIVERY_MS);
     expect((await c!.box<Mail>("inbox")).length).toBe(2);
     expect((await a!.box<Mail>("inbox")).length).toBe(2);
+    // Mail sessions are between those alone that both know them, whoever carries the mail.
+    const sessions = old[0] || old[2] ? 0 : 1;
+    for (const [end, isOld] of [
+      [a!, old[0]],
+      [c!, old[2]],
+    ] as const)
+      if (!isOld) expect(await sessionsKept(end)).toBe(sessions);
   }, 60_000);
 }
 

@@ -2,6 +2,7 @@
  * Bodies of pages, both ways, a piece at a time: what a client sends reaches the plugin only as it asks, what the plugin makes is asked
  * for only as the client takes it. Owns the clocks of both: a client that stops sending or taking, a plugin that says nothing.
  */
+import type { ApiRequest } from "../exchange.ts";
 import { PAGES_LIMITS } from "@godwit/sdk";
 import type { Clock, Timer } from "../../kernel/clock.ts";
 import { godwitError } from "../../kernel/errors.ts";
@@ -15,7 +16,7 @@ export type Broken = "big" | "slow" | "broken";
  * Throws GODWIT_TOO_BIG, GODWIT_REQUEST_TIMEOUT, GODWIT_REQUEST_INVALID.
  */
 export async function* requestPieces(
-  request: Request,
+  request: ApiRequest,
   clock: Clock,
   onBroken: (error: Error, reason: Broken) => void,
 ): AsyncGenerator<Uint8Array, undefined> {

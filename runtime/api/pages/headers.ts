@@ -2,6 +2,7 @@
  * The headers that shut a page into an origin of its own, and those of a request that go in. Pure. Every answer under `/x/` has them,
  * refusals too. Must never let a plugin's answer be read by who has no token for it, nor a token into a plugin.
  */
+import type { ApiRequest } from "../exchange.ts";
 import { PAGE_REQUEST_HEADERS, PAGES_LIMITS } from "@godwit/sdk";
 import { folderSource } from "./folder.ts";
 
@@ -51,7 +52,7 @@ export function sharingHeaders(origin: string | null, isAuthorized: boolean): Re
 }
 
 /** The answer to OPTIONS, which never goes in. It is the same whether the instance is there or not. */
-export function preflightHeaders(request: Request): Record<string, string> {
+export function preflightHeaders(request: ApiRequest): Record<string, string> {
   const isPreflight =
     request.headers.get("origin") === "null" && request.headers.has("access-control-request-method");
   if (!isPreflight) return { allow: ALLOW };
@@ -64,12 +65,12 @@ export function preflightHeaders(request: Request): Record<string, string> {
 }
 
 /** The script of a worker would outlive the page, or stand before others. Browsers say what they fetch it for. */
-export const isWorkerScript = (headers: Headers): boolean =>
+export const isWorkerScript = (headers: ApiRequest["headers"]): boolean =>
   headers.has("service-worker") ||
   ["serviceworker", "sharedworker"].includes(headers.get("sec-fetch-dest") ?? "");
 
 /** What goes in. A value beyond the bound is left out. */
-export function headersForPlugin(headers: Headers): Record<string, string> {
+export function headersForPlugin(headers: ApiRequest["headers"]): Record<string, string> {
   const out: Record<string, string> = {};
   for (const name of PAGE_REQUEST_HEADERS) {
     const value = headers.get(name);

@@ -4,12 +4,13 @@
  *
  *   1 whose folder, which path   2 no worker, a known method   3 token, which stays here   4 body, bounded   5 the plugin   6 isolation
  */
+import type { ApiRequest } from "../exchange.ts";
 import { PAGES_LIMITS, type PageRequest } from "@godwit/sdk";
 import type { Clock } from "../../kernel/clock.ts";
 import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import type { CounterMetric, Metrics } from "../../kernel/metrics.ts";
 import type { PageAnswer, PagesDesk } from "../../view/contract/pages.ts";
-import type { Connection } from "../access.ts";
+import { type Connection, goneOf } from "../access.ts";
 import type { Door } from "../door.ts";
 import { problemResponse, requestInvalid } from "../problem.ts";
 import { refuseEncoded } from "../body.ts";
@@ -45,7 +46,7 @@ export class PagesFront {
     this.#cut = parts.metrics.counter("godwit_pages_cut_total");
   }
 
-  async answer(request: Request, connection: Connection): Promise<Response> {
+  async answer(request: ApiRequest, connection: Connection): Promise<Response> {
     const host = request.headers.get("host");
     const target = parseTarget(request.url);
     try {
@@ -61,7 +62,7 @@ export class PagesFront {
 
   /** The answer to what does not go in. Throws what becomes one. */
   async #refuse(
-    request: Request,
+    request: ApiRequest,
     { instance, path }: PageTarget,
     connection: Connection,
   ): Promise<Response | undefined> {
@@ -94,12 +95,12 @@ export class PagesFront {
     );
   }
 
-  async #pass(request: Request, target: PageTarget, connection: Connection): Promise<Response> {
+  async #pass(request: ApiRequest, target: PageTarget, connection: Connection): Promise<Response> {
     const { pages, clock } = this.#parts;
     // Whoever came this far with a token had the right one.
     const isAuthorized = connection.authority === "socket" || request.headers.has("authorization");
     const sharing = sharingHeaders(request.headers.get("origin"), isAuthorized);
-    const life = this.#life(request);
+    const life = this.#life(goneOf(request, connection));
     const body = requestPieces(request, clock, (error, reason) => life.broken(error, reason));
     try {
       refuseEncoded(request);
@@ -150,9 +151,9 @@ export class PagesFront {
   }
 
   /** Aborts when the client is gone, when its body breaks, or when the API stops; `end` when the answer is out. */
-  #life(request: Request) {
+  #life(gone: AbortSignal) {
     const controller = new AbortController();
-    const sources = [request.signal, this.#parts.signal];
+    const sources = [gone, this.#parts.signal];
     const onAbort = () => controller.abort(godwitError("GODWIT_STOPPED", "nobody waits for the answer"));
     for (const source of sources) {
       if (source.aborted) onAbort();

@@ -185,13 +185,26 @@ function newSecret(): string {
   }
 }
 
+/** For a first start that may happen again: files that are there stay as they are. */
+function makeMissing(context: CommandContext, files: readonly string[]): number {
+  const rows = files.map((file) => {
+    const path = resolve(file);
+    const isMade = !existsSync(path);
+    if (isMade) writePrivate(path, `${newSecret()}\n`);
+    return { path, made: isMade };
+  });
+  const lines = rows.map(({ path, made }) => (made ? `made ${path}\n` : `${path} is there and stays\n`));
+  return say(context, { files: rows }, lines.join(""));
+}
+
 export const secretNew: CommandModule = {
   async run(context) {
     const out = context.option("out");
-    if (out === undefined)
+    if (context.args.length > 0 && out === undefined) return makeMissing(context, context.args);
+    if (out === undefined || context.args.length > 0)
       throw godwitError(
         "GODWIT_USAGE",
-        "name a new file for it: godwit secret new --out /etc/godwit/network.key",
+        "name a new file for it, godwit secret new --out /etc/godwit/network.key, or files of which those are made that are missing: godwit secret new FILE...",
       );
     const path = resolve(out);
     writePrivate(out, `${newSecret()}\n`);

@@ -165,10 +165,10 @@ export const remove: CommandModule = {
 function messageText({ paint }: CommandContext, message: MessageWithBody): string {
   const { receipt } = message;
   const where = stateWords(message);
-  const signed =
+  const proven =
     receipt === null
       ? "none yet"
-      : `signed by ${render.nodeName(receipt.by, receipt.by_callsign)} ${paint.moment(receipt.at)}${receipt.unconfirmed ? ", unconfirmed" : ""}`;
+      : `${render.receiptBy(receipt)} ${paint.moment(receipt.at)}${receipt.unconfirmed ? ", unconfirmed" : ""}`;
   const sealed = {
     true: "forward secret",
     false: "to the identity key: no forward secrecy",
@@ -191,7 +191,7 @@ function messageText({ paint }: CommandContext, message: MessageWithBody): strin
         ? []
         : [["expires", paint.ahead(message.expires_in_seconds)] as const]),
       ["delivered", message.delivered_at === null ? "-" : paint.moment(message.delivered_at)],
-      ["receipt", signed],
+      ["receipt", proven],
       ["sealed", sealed[`${message.forward_secret}`]],
     ],
     paint,

@@ -222,8 +222,7 @@ async function lookAt(client: ApiClient, id: string) {
 function endText({ paint }: CommandContext, message: MessageView, line: string): string {
   if (message.state !== "delivered") return `${paint.bad(render.safeLine(line))}\n`;
   const { receipt, trace } = message;
-  const by =
-    receipt === null ? "" : ` with a receipt signed by ${render.nodeName(receipt.by, receipt.by_callsign)}`;
+  const by = receipt === null ? "" : ` with a receipt ${render.receiptBy(receipt)}`;
   const path = trace.map(({ node, callsign }) => callsign ?? render.short(node)).join(" -> ");
   return `${paint.good("delivered")}${render.safeLine(by)}${path === "" ? "" : `\n${render.safeLine(path)}`}\n`;
 }

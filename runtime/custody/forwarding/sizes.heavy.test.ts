@@ -1,7 +1,7 @@
 /** Bodies of sizes around each threshold of their way, sealed in earnest: at one go, in two tries, and over a relay. */
 import { expect, test } from "bun:test";
 import { generateIdentity, type Identity } from "../../identity/keys.ts";
-import { SEAL_SEGMENT_MAX, SEAL_WHOLE_MAX } from "../../identity/seal.ts";
+import { SEAL_SEGMENT_MAX, SEAL_WHOLE_MAX } from "../../identity/segments.ts";
 import { createSealer } from "../../identity/sealer.ts";
 import type { NodeId } from "../../kernel/ids.ts";
 import { seededRandom } from "../../kernel/random.ts";
@@ -26,7 +26,7 @@ const identityOf = (id: NodeId): Identity => {
 /** The real one, for nodes whose ids are no keys. */
 function sealerOf(self: NodeId): Sealer {
   const prekeys = { find: () => undefined } as never;
-  const real = createSealer({ identity: identityOf(self), prekeys, prekeyOf: () => undefined });
+  const real = createSealer({ identity: identityOf(self), prekeys, recordOf: () => undefined });
   return {
     keyFor: () => undefined,
     seal: (to, ...rest) => real.seal(identityOf(to).id, ...rest),
@@ -34,6 +34,7 @@ function sealerOf(self: NodeId): Sealer {
     open: (from, ...rest) => real.open(identityOf(from).id, ...rest),
     openInSegments: (from, ...rest) => real.openInSegments(identityOf(from).id, ...rest),
     segmentsUnder: real.segmentsUnder,
+    sealOnce: (to, ...rest) => real.sealOnce(identityOf(to).id, ...rest),
   };
 }
 

@@ -39,6 +39,7 @@ export class Bench {
       frameBytesMax: () => 64 * 1024,
       rttMs: () => 10,
       isReliable: () => true,
+      isSlow: () => false,
     };
     const seams: Partial<CustodyContext> = {
       self,

@@ -9,11 +9,12 @@ import { TRACE_MAX, type TraceEntry } from "../../wire/bundle.ts";
 import type { Share } from "../../kernel/room.ts";
 import { SharedMap } from "../../kernel/shared-map.ts";
 import type { Priority } from "../../wire/constants.ts";
-import { ReceiptStatus, type InnerMessage, type Receipt } from "../../wire/message.ts";
-import type { CustodyContext } from "../context.ts";
+import { briefOf, receiptSaid, ReceiptStatus, type InnerMessage, type Receipt } from "../../wire/message.ts";
+import type { CustodyContext, OpenedSession } from "../context.ts";
 import type { Inbox, InboxEntry, InboxEvents } from "./inbox.ts";
 import type { Receipts } from "./receipts.ts";
 import type { Seen } from "./seen.ts";
+import type { ReceivedSessions } from "./sessions.ts";
 import type { StoredBody } from "./stored-body.ts";
 import type { StoreOp } from "../../store/types.ts";
 
@@ -46,6 +47,8 @@ export interface Arrival {
   readonly isTransient?: true;
   /** No other node holds it: it waits for nobody, because nobody would bring it again. */
   readonly isOnlyHere?: true;
+  /** What it came in, if that was a session. */
+  readonly session?: OpenedSession | undefined;
   /** Committed with the delivery. */
   readonly ops: readonly StoreOp[];
 }
@@ -60,6 +63,12 @@ export type DeliveryOutcome = "delivered" | "again" | Refusal | "store_failed" |
 /** `senders`: nothing was ever delivered from this one, and there is no place for another that nobody here knows. */
 export type Refusal = "full" | "quota" | "senders";
 
+/** What the recipient tells the sender: signed, or where the session proves it by its code. */
+interface Told {
+  readonly receipt: Receipt;
+  readonly code: Uint8Array | undefined;
+}
+
 interface Pending {
   readonly arrival: Arrival;
   readonly settle: (outcome: DeliveryOutcome) => void;
@@ -70,6 +79,7 @@ export class Delivery {
   readonly #inbox: Inbox;
   readonly #seen: Seen;
   readonly #receipts: Receipts;
+  readonly #sessions: ReceivedSessions;
   readonly #events: Teller<InboxEvents>;
   readonly #underway = new Map<MessageId, Promise<DeliveryOutcome>>();
   readonly #transients = new SharedMap<MessageId, true>({
@@ -85,13 +95,14 @@ export class Delivery {
 
   constructor(
     ctx: CustodyContext,
-    parts: { inbox: Inbox; seen: Seen; receipts: Receipts },
+    parts: { inbox: Inbox; seen: Seen; receipts: Receipts; sessions: ReceivedSessions },
     events: Teller<InboxEvents>,
   ) {
     this.#ctx = ctx;
     this.#inbox = parts.inbox;
     this.#seen = parts.seen;
     this.#receipts = parts.receipts;
+    this.#sessions = parts.sessions;
     this.#events = events;
     this.#transientsDropped = ctx.metrics.counter("godwit_transients_dropped_total");
     this.#delivered = ctx.metrics.counter("godwit_messages_delivered_total");
@@ -170,10 +181,10 @@ export class Delivery {
   }
 
   /** Of a message that another machine may have delivered in this one's place, only a trace here proves that it was here. */
-  async #signAgain({ id, from, inner, lifetimeMs, share }: Arrival): Promise<void> {
+  async #signAgain({ id, from, inner, bundleId, lifetimeMs, share }: Arrival): Promise<void> {
     const isProven =
       inner.machines.length < 2 || this.#receipts.has(id) || (await this.#present([id])).has(id);
-    if (isProven) await this.#receipts.resend(from, id, lifetimeMs, share);
+    if (isProven) await this.#receipts.resend(from, id, bundleId, lifetimeMs, share);
   }
 
   /** Where the store cannot say, nothing is. */
@@ -189,7 +200,7 @@ export class Delivery {
   }
 
   async #writeBatch(): Promise<void> {
-    const batch: { pending: Pending; entry: InboxEntry; receipt: Receipt }[] = [];
+    const batch: { pending: Pending; entry: InboxEntry; told: Told }[] = [];
     const ops: StoreOp[] = [];
     const seenKeys = new Set<string>();
     const taken = this.#takeBatch();
@@ -212,15 +223,15 @@ export class Delivery {
         continue;
       }
       seenKeys.add(marked.seenKey);
-      const { entry, receipt, arrivalOps } = this.#prepare(arrival);
+      const { entry, told, arrivalOps } = this.#prepare(arrival);
       ops.push(...arrivalOps);
-      batch.push({ pending, entry, receipt });
+      batch.push({ pending, entry, told });
     }
     for (const key of seenKeys) ops.push(...this.#seen.ops(key, this.#ctx.time.coveredMs));
     const isDurable = ops.length === 0 || (await this.#commit(ops));
     this.#isWriting = false;
-    for (const { pending, entry, receipt } of batch) {
-      if (isDurable) this.#finish(pending, entry, receipt);
+    for (const { pending, entry, told } of batch) {
+      if (isDurable) this.#finish(pending, entry, told);
       else this.#undo(pending, entry);
     }
     this.#write();
@@ -234,7 +245,7 @@ export class Delivery {
     return this.#queue.splice(0, count);
   }
 
-  #prepare(arrival: Arrival): { entry: InboxEntry; receipt: Receipt; arrivalOps: StoreOp[] } {
+  #prepare(arrival: Arrival): { entry: InboxEntry; told: Told; arrivalOps: StoreOp[] } {
     const { inner, from, share, id, priority, forwardSecret, isUnconfirmed, bundleId } = arrival;
     const atMs = this.#ctx.clock.wallMs();
     // As on the way: what is past the longest trace is not recorded, and would make the receipt unreadable.
@@ -255,20 +266,25 @@ export class Delivery {
       trace,
       ...(share.isKnown ? {} : { via: share.by }),
     };
+    const { session } = arrival;
+    const sessionOps = session === undefined ? [] : this.#sessions.keep(from, session, share);
     const receipt: Receipt = {
       status: ReceiptStatus.delivered,
       messageId: id,
       bundleId,
       atMs,
       isUnconfirmed,
+      ...(session !== undefined && this.#sessions.has(from, session) ? { isSessionKept: true } : {}),
       trace,
     };
+    const code = session?.receiptCode(receiptSaid(briefOf(receipt), bundleId));
     const arrivalOps = [
       this.#inbox.add(entry, arrival.stored ?? inner.body),
-      ...(arrival.wantsReceipt ? this.#receipts.keep(receipt, from, share) : []),
+      ...(arrival.wantsReceipt ? this.#receipts.keep(receipt, from, share, code) : []),
+      ...sessionOps,
       ...arrival.ops,
     ];
-    return { entry, receipt, arrivalOps };
+    return { entry, told: { receipt, code }, arrivalOps };
   }
 
   async #commit(ops: readonly StoreOp[]): Promise<boolean> {
@@ -281,9 +297,10 @@ export class Delivery {
     }
   }
 
-  #finish({ arrival, settle }: Pending, entry: InboxEntry, receipt: Receipt): void {
+  #finish({ arrival, settle }: Pending, entry: InboxEntry, { receipt, code }: Told): void {
     this.#delivered.add();
-    if (arrival.wantsReceipt) this.#receipts.issue(arrival.from, receipt, arrival.lifetimeMs);
+    if (arrival.session !== undefined) this.#sessions.kept(arrival.from, arrival.session);
+    if (arrival.wantsReceipt) this.#receipts.issue(arrival.from, receipt, arrival.lifetimeMs, code);
     settle("delivered");
     this.#events.emit("delivered", { entry, body: arrival.inner.body });
   }
@@ -291,6 +308,7 @@ export class Delivery {
   #undo({ arrival, settle }: Pending, entry: InboxEntry): void {
     this.#inbox.undo(entry, arrival.stored ?? arrival.inner.body);
     this.#receipts.undo(arrival.id);
+    if (arrival.session !== undefined) this.#sessions.undo(arrival.from, arrival.session);
     this.#unmarkSeen(arrival);
     this.#transients.delete(arrival.id);
     settle("store_failed");

@@ -6,12 +6,14 @@
 import { assert } from "../../kernel/errors.ts";
 import { encodeBundleHeader, type BundleHeader } from "../../wire/bundle.ts";
 import { decodeInnerMessage, type InnerMessage } from "../../wire/message.ts";
-import type { OpenedBody, OpeningBody, Sealer, SegmentOpening } from "../context.ts";
+import { namedSession } from "../../wire/sealed.ts";
+import type { Opened, OpenedBody, OpeningBody, Sealer, SegmentOpening, SessionRoots } from "../context.ts";
 
-type Opening = SegmentOpening & { readonly forwardSecret: boolean };
+type Opening = SegmentOpening & Opened;
 
 export class SegmentsOpening implements OpeningBody {
   readonly #sealer: Sealer;
+  readonly #roots: SessionRoots;
   readonly #header: BundleHeader;
   readonly #sealedBytes: number;
   /** Undefined before the first bytes; null: it is not sealed in segments. */
@@ -24,11 +26,17 @@ export class SegmentsOpening implements OpeningBody {
   /** Plaintext before the body. */
   #before = 0;
   #failure: { readonly error: unknown } | undefined;
+  #namedSession: string | undefined;
 
-  constructor(sealer: Sealer, header: BundleHeader, sealedBytes: number) {
+  constructor(sealer: Sealer, roots: SessionRoots, header: BundleHeader, sealedBytes: number) {
     this.#sealer = sealer;
+    this.#roots = roots;
     this.#header = header;
     this.#sealedBytes = sealedBytes;
+  }
+
+  get namedSession(): string | undefined {
+    return this.#namedSession;
   }
 
   take(bytes: Uint8Array): void {
@@ -44,16 +52,19 @@ export class SegmentsOpening implements OpeningBody {
     if (this.#failure !== undefined) throw this.#failure.error;
     const opening = this.#opening;
     if (opening === null || opening === undefined) return undefined;
-    const { plainBytes, segmentBytes, key, forwardSecret } = opening;
+    const { plainBytes, segmentBytes, key, openingBytes, forwardSecret, session } = opening;
     assert(this.#index * segmentBytes >= plainBytes, "all of a message has come before it is opened");
-    return { inner: this.#inner!, before: this.#before, plainBytes, key, forwardSecret };
+    const opened = { plainBytes, key, openingBytes, forwardSecret, session };
+    return { inner: this.#inner!, before: this.#before, ...opened };
   }
 
   /** What follows the opening. */
   #begin(bytes: Uint8Array): Uint8Array {
     const { source } = this.#header;
     const associated = encodeBundleHeader(this.#header);
-    this.#opening = this.#sealer.openInSegments?.(source, bytes, this.#sealedBytes, associated) ?? null;
+    this.#namedSession = namedSession(bytes);
+    this.#opening =
+      this.#sealer.openInSegments?.(source, bytes, this.#sealedBytes, associated, this.#roots) ?? null;
     if (this.#opening === null) return bytes.subarray(bytes.length);
     this.#partial = new Uint8Array(this.#opening.segmentBytes + this.#opening.tagBytes);
     return bytes.subarray(this.#opening.openingBytes);

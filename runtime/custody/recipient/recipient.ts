@@ -26,25 +26,30 @@ import {
   type Offer,
 } from "../../wire/bundle.ts";
 import { EARLIER_RUN, type Share } from "../../kernel/room.ts";
-import type { Priority } from "../../wire/constants.ts";
+import { SystemKind, type Priority } from "../../wire/constants.ts";
 import {
   decodeClaim,
   decodeClaimAnswer,
   decodeInnerMessage,
+  decodeReceiptsWanted,
   decodeTest,
   messageIdOf,
   ReceiptStatus,
   type InnerMessage,
   noBundleId,
+  type Receipt,
 } from "../../wire/message.ts";
 import { Claims } from "./claims.ts";
-import type { ArrivedBundle, CustodyContext, OpeningBody } from "../context.ts";
+import { namedSession } from "../../wire/sealed.ts";
+import type { ArrivedBundle, CustodyContext, Opened, OpeningBody } from "../context.ts";
 import { Delivery, type Arrival, type DeliveryOutcome, type Refusal } from "./delivery.ts";
 import { Inbox, type InboxEvents } from "./inbox.ts";
 import type { Outbox } from "../source/outbox.ts";
 import type { OutboxEntry } from "../source/entry.ts";
 import { Receipts } from "./receipts.ts";
 import { Seen } from "./seen.ts";
+import { ReceivedSessions } from "./sessions.ts";
+import { SessionRefusals } from "./session-refusals.ts";
 import { SegmentsOpening } from "./opening-body.ts";
 import { storedOf, type StoredBody } from "./stored-body.ts";
 import type { TestBundles } from "../test-bundles.ts";
@@ -65,7 +70,7 @@ const TEST_ANSWER_LIFETIME_MS = 60_000;
 
 export interface RecipientDeps {
   readonly events: Teller<InboxEvents>;
-  /** Opened and authenticated, from `from`. */
+  /** Opened and authenticated, from `from`: what is not custody's own. */
   system(from: NodeId, plaintext: Uint8Array): Promise<void>;
   /** A bundle made here needs custody: a receipt, a claim, an answer. */
   send(bundle: Bundle): void;
@@ -86,7 +91,9 @@ export class Recipient {
   readonly #receipts: Receipts;
   readonly #delivery: Delivery;
   readonly #claims: Claims;
+  readonly #sessions: ReceivedSessions;
   readonly #refusals: TokenBucket;
+  readonly #sessionRefusals: SessionRefusals;
   readonly #unreadable;
 
   constructor(
@@ -103,9 +110,11 @@ export class Recipient {
     this.#deps = deps;
     this.inbox = new Inbox(ctx);
     this.#receipts = new Receipts(ctx, { ready: (bundle) => deps.send(bundle) });
+    this.#sessions = new ReceivedSessions(ctx);
+    this.#sessionRefusals = new SessionRefusals(ctx.clock);
     this.#delivery = new Delivery(
       ctx,
-      { inbox: this.inbox, seen: this.#seen, receipts: this.#receipts },
+      { inbox: this.inbox, seen: this.#seen, receipts: this.#receipts, sessions: this.#sessions },
       deps.events,
     );
     this.#claims = new Claims(ctx, {
@@ -122,6 +131,7 @@ export class Recipient {
   async load(): Promise<void> {
     await this.#seen.load(this.#ctx.store, this.#ctx.time.coveredMs);
     await this.#receipts.load();
+    await this.#sessions.load();
     await this.inbox.load();
     await this.#claims.load();
   }
@@ -146,14 +156,14 @@ export class Recipient {
     const messageId = this.#receipts.messageOf(id);
     if (messageId === undefined || this.#delivery.isUnderWay(messageId)) return false;
     const share = this.#shareOf(header.source, from);
-    void this.#receipts.resend(header.source, messageId, header.lifetimeMs, share);
+    void this.#receipts.resend(header.source, messageId, id, header.lifetimeMs, share);
     return true;
   }
 
   /** An offered message is opened while it comes. */
   opens({ header, sealedBytes }: Offer): OpeningBody | undefined {
     const isOurs = header.kind === BundleKind.message && header.destination === this.#ctx.self;
-    return isOurs ? new SegmentsOpening(this.#ctx.sealer, header, sealedBytes) : undefined;
+    return isOurs ? new SegmentsOpening(this.#ctx.sealer, this.#sessions, header, sealedBytes) : undefined;
   }
 
   stop(): void {
@@ -164,7 +174,7 @@ export class Recipient {
 
   /** A transient message that was routed here: into the inbox, no receipt, dropped when there is no room. */
   onTransient(from: NodeId, sealed: Uint8Array, associated: Uint8Array, priority: Priority): void {
-    const { plaintext, forwardSecret } = this.#ctx.sealer.open(from, sealed, associated);
+    const { plaintext, forwardSecret } = this.#ctx.sealer.open(from, sealed, associated, this.#sessions);
     const inner = decodeInnerMessage(plaintext);
     const id = messageIdOf(from, inner.to, inner.mailEpoch, inner.counter);
     void this.#delivery.deliver({
@@ -210,7 +220,7 @@ export class Recipient {
           break;
         }
         case BundleKind.system:
-          await this.#deps.system(source, this.#open(bundle).plaintext);
+          await this.#onSystem(source, this.#open(bundle).plaintext);
           break;
         default:
           // A later version's kind: nothing here can use it, and keeping it would help nobody.
@@ -227,8 +237,13 @@ export class Recipient {
     }
   }
 
-  #open(bundle: Bundle): { plaintext: Uint8Array; forwardSecret: boolean } {
-    return this.#ctx.sealer.open(bundle.header.source, bundle.sealed, encodeBundleHeader(bundle.header));
+  async #onSystem(from: NodeId, plaintext: Uint8Array): Promise<void> {
+    if (plaintext[0] !== SystemKind.receiptsWanted) return this.#deps.system(from, plaintext);
+    await this.#receipts.onWanted(from, decodeReceiptsWanted(plaintext));
+  }
+
+  #open({ header, sealed }: Bundle): Opened & { readonly plaintext: Uint8Array } {
+    return this.#ctx.sealer.open(header.source, sealed, encodeBundleHeader(header), this.#sessions);
   }
 
   /** `from` undefined: it was held here already when the node started. */
@@ -239,9 +254,10 @@ export class Recipient {
     ops: readonly StoreOp[],
   ): Promise<void> {
     const { source, priority, lifetimeMs } = bundle.header;
-    const opened = await this.#opened(bundle);
+    const opened = await this.#opened(from, bundle);
     if ("test" in opened) return this.#onTest(from, opened.test, bundle, journey);
-    const { inner, forwardSecret, stored } = opened;
+    const { inner, forwardSecret, stored, session } = opened;
+    if (session !== undefined) this.#sessions.note(source, session);
     const held = { op: "delete", in: "transit", key: bundle.id } as const;
     const isShared = this.#isShared(inner);
     const arrival: Arrival = {
@@ -257,6 +273,7 @@ export class Recipient {
       trace: journey.trace,
       bundleId: bundle.id,
       wantsReceipt: true,
+      session,
       ops: isShared ? [...ops, held] : ops,
       ...(from === undefined && !isShared ? { isOnlyHere: true as const } : {}),
     };
@@ -274,25 +291,66 @@ export class Recipient {
     const refusal = this.#claims.refusal(arrival);
     if (refusal !== undefined) return this.#answer(from, bundle.id, refusal);
     if (from !== undefined)
-      await this.#ctx.store.commit([this.#transit.holdOp(bundle, journey, from), ...ops]);
+      await this.#hold(arrival, this.#transit.holdOp(bundle, journey, from, session !== undefined), ops);
     this.#answer(from, bundle.id, "again");
     this.#claims.start(arrival);
   }
 
+  /** With the session that it came in. Rejects with GODWIT_STORE_FAILED, and nothing is kept then. */
+  async #hold({ from, session, share }: Arrival, held: StoreOp, ops: readonly StoreOp[]): Promise<void> {
+    const kept = session === undefined ? [] : this.#sessions.keep(from, session, share);
+    try {
+      await this.#ctx.store.commit([held, ...kept, ...ops]);
+    } catch (error) {
+      if (session !== undefined) this.#sessions.undo(from, session);
+      throw error;
+    }
+    if (session !== undefined) this.#sessions.kept(from, session);
+  }
+
+  /** `from`: who brought it. */
   async #opened(
+    from: NodeId | undefined,
     bundle: ArrivedBundle,
-  ): Promise<{ test: MessageId } | { inner: InnerMessage; forwardSecret: boolean; stored?: StoredBody }> {
+  ): Promise<{ test: MessageId } | (Opened & { inner: InnerMessage; stored?: StoredBody })> {
     try {
       const large = "sealed" in bundle ? undefined : storedOf(bundle);
       // What waits for other machines lies in transit meanwhile, and its chunks are that row's.
       if (large !== undefined && !this.#isShared(large.inner)) return large;
-      const { plaintext, forwardSecret } = this.#open(await inMemory(bundle));
+      const { plaintext, ...opened } = this.#open(await inMemory(bundle));
       const test = decodeTest(plaintext);
-      return test === undefined ? { inner: decodeInnerMessage(plaintext), forwardSecret } : { test };
+      return test === undefined ? { inner: decodeInnerMessage(plaintext), ...opened } : { test };
     } catch (error) {
-      if (asGodwitError(error).code !== "GODWIT_STORE_FAILED") this.#onUnreadable(bundle);
+      this.#onUnopened(from, bundle, asGodwitError(error).code);
       throw error;
     }
+  }
+
+  #onUnopened(from: NodeId | undefined, bundle: ArrivedBundle, code: string): void {
+    switch (code) {
+      case "GODWIT_STORE_FAILED":
+      // Its source holds it until there is a receipt, and seals it in a session once it knows that this node has them.
+      case "GODWIT_SEAL_OUTDATED":
+      // Nobody is told: whoever forged it would learn of it, and whoever sealed it has nothing better.
+      case "GODWIT_SEAL_FORGED":
+        return;
+      case "GODWIT_SEAL_SESSION":
+        return this.#onUnknownSession(from, bundle);
+      default:
+        return this.#onUnreadable(bundle);
+    }
+  }
+
+  /** Tells the source, signed, that this session is over: once for a session, not for each of its bundles. */
+  #onUnknownSession(from: NodeId | undefined, bundle: ArrivedBundle): void {
+    const { source, lifetimeMs } = bundle.header;
+    const session = "sealed" in bundle ? namedSession(bundle.sealed) : bundle.opening?.namedSession;
+    if (session === undefined || !this.#sessionRefusals.take(source, session, from)) return;
+    this.#receipts.issue(
+      source,
+      this.#refusalOf(ReceiptStatus.sessionUnknown, bundle),
+      Math.min(lifetimeMs, REFUSAL_LIFETIME_MS),
+    );
   }
 
   #isShared({ machines }: InnerMessage): boolean {
@@ -327,16 +385,21 @@ export class Recipient {
     // Who the source is was not proven: nobody may fill this store with answers to nodes that never asked.
     if (!this.#refusals.take()) return;
     this.#ctx.log.info("message cannot be opened", { bundle: bundle.id });
-    const receipt = {
-      status: ReceiptStatus.refused,
+    const lifetimeMs = Math.min(bundle.header.lifetimeMs, REFUSAL_LIFETIME_MS);
+    const receipt = this.#refusalOf(ReceiptStatus.refused, bundle);
+    this.#receipts.issue(bundle.header.source, receipt, lifetimeMs);
+  }
+
+  /** Of a message that was not opened: nothing is known of it but its bundle. */
+  #refusalOf(status: number, { id }: ArrivedBundle): Receipt {
+    return {
+      status,
       messageId: formatMessageId(new Uint8Array(MESSAGE_ID_BYTES)),
-      bundleId: bundle.id,
+      bundleId: id,
       atMs: this.#ctx.clock.wallMs(),
       isUnconfirmed: false,
       trace: [],
     };
-    const lifetimeMs = Math.min(bundle.header.lifetimeMs, REFUSAL_LIFETIME_MS);
-    this.#receipts.issue(bundle.header.source, receipt, lifetimeMs);
   }
 
   #answer(from: NodeId | undefined, id: BundleId, outcome: DeliveryOutcome): void {
@@ -399,7 +462,7 @@ export class Recipient {
     const { sealer, log } = this.#ctx;
     let sealed: Uint8Array;
     try {
-      sealed = sealer.seal(to, sealer.keyFor(to), plaintext, encodeBundleHeader(header), unique);
+      sealed = sealer.sealOnce(to, plaintext, encodeBundleHeader(header), unique);
     } catch (error) {
       // The list of machines is the sender's word: one that cannot be sealed to answers no claim.
       return log.debug("machine cannot be sealed to", { machine: shortId(to), error: asGodwitError(error) });

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { generateIdentity } from "../../identity/keys.ts";
+import { noRoots } from "../context.ts";
 import { createSealer } from "../../identity/sealer.ts";
 import { seededRandom } from "../../kernel/random.ts";
 import { encodeBundleHeader, makeBundle, type BundleHeader } from "../../wire/bundle.ts";
@@ -13,7 +14,7 @@ const bytesOf = (length: number): Uint8Array =>
   new Uint8Array(length).map((_, i) => (i * 7 + (i >> 8)) & 255);
 const [from, to] = [generateIdentity(seededRandom(1)), generateIdentity(seededRandom(2))];
 const of = (identity: typeof from) =>
-  createSealer({ identity, prekeys: { find: () => undefined } as never, prekeyOf: () => undefined });
+  createSealer({ identity, prekeys: { find: () => undefined } as never, recordOf: () => undefined });
 const header: BundleHeader = {
   kind: 0,
   priority: 2,
@@ -56,7 +57,7 @@ type Arrived = ReturnType<typeof arrived>["bundle"];
 
 /** As if its sealed bytes came `cut` at a time. */
 function open(identity: typeof from, bundle: Arrived, sealed: Uint8Array, cut = 262_144) {
-  const opening = new SegmentsOpening(of(identity), header, bundle.sealedBytes);
+  const opening = new SegmentsOpening(of(identity), noRoots, header, bundle.sealedBytes);
   for (let at = 0; at < sealed.length; at += cut) opening.take(sealed.subarray(at, at + cut));
   return storedOf({ ...bundle, opening });
 }

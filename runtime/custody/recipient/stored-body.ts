@@ -8,10 +8,13 @@ import { BLOCK_BYTES } from "../../wire/constants.ts";
 import { concatBytes, Reader, Writer } from "../../wire/bytes.ts";
 import type { InnerMessage } from "../../wire/message.ts";
 import type { BodyHead } from "../../store/types.ts";
-import type { Sealer, StoredBundle, SealedPieces } from "../context.ts";
+import type { Opened, Sealer, StoredBundle, SealedPieces } from "../context.ts";
 
-/** Behind the sealed bytes: key 32, plain bytes before the body u16, form u8. */
-const FORM = 1;
+/**
+ * Behind the sealed bytes: key 32, plain bytes before the body u16, form u8. The second form has the sealed bytes before the first segment, u8,
+ * in front of that.
+ */
+const Form = { first: 1, second: 2 } as const;
 const KEY_BYTES = 32;
 const TRAILER_BYTES = KEY_BYTES + 3;
 
@@ -26,10 +29,9 @@ export interface StoredBody {
   readonly rest: Uint8Array;
 }
 
-export interface OpenedBundle {
+export interface OpenedBundle extends Opened {
   /** Its body is the beginning of it: see `stored`. */
   readonly inner: InnerMessage;
-  readonly forwardSecret: boolean;
   readonly stored: StoredBody;
 }
 
@@ -37,11 +39,19 @@ export interface OpenedBundle {
 export function storedOf({ opening, head, rest }: StoredBundle): OpenedBundle | undefined {
   const opened = opening?.opened();
   if (opened === undefined) return undefined;
-  const { inner, before, plainBytes, key, forwardSecret } = opened;
-  const trailer = new Writer(TRAILER_BYTES).bytes(key).u16(before).u8(FORM).finish();
+  const { inner, before, plainBytes, key, openingBytes, forwardSecret, session } = opened;
+  const writer = new Writer(TRAILER_BYTES + 1);
+  // Where it is as in the first form nothing is said of it, and earlier releases read it.
+  if (session !== undefined) writer.u8(openingBytes);
+  const trailer = writer
+    .bytes(key)
+    .u16(before)
+    .u8(session === undefined ? Form.first : Form.second)
+    .finish();
   return {
     inner,
     forwardSecret,
+    session,
     stored: { bytes: plainBytes - before, head, rest: concatBytes([rest, trailer]) },
   };
 }
@@ -60,13 +70,17 @@ export async function readStored(
   rowBytes: number,
   read: RowRead,
 ): Promise<Uint8Array | undefined> {
-  const sealedBytes = rowBytes - TRAILER_BYTES;
-  const trailer = sealedBytes < 0 ? undefined : await read(sealedBytes, TRAILER_BYTES);
-  if (trailer?.length !== TRAILER_BYTES) return undefined;
+  const behind = TRAILER_BYTES + 1;
+  const trailer = rowBytes < behind ? undefined : await read(rowBytes - behind, behind);
+  if (trailer?.length !== behind) return undefined;
   const reader = new Reader(trailer);
+  const told = reader.u8();
   const key = reader.bytes(KEY_BYTES);
   const before = reader.u16();
-  const opening = reader.u8() === FORM ? sealer.segmentsUnder?.(key, sealedBytes) : undefined;
+  const form = reader.u8();
+  if (form !== Form.first && form !== Form.second) return undefined;
+  const sealedBytes = rowBytes - (form === Form.first ? TRAILER_BYTES : behind);
+  const opening = sealer.segmentsUnder?.(key, sealedBytes, form === Form.first ? undefined : told);
   if (opening === undefined || opening.plainBytes !== before + bytes) return undefined;
   const { openingBytes, segmentBytes, tagBytes, plainBytes } = opening;
   const body = new Uint8Array(bytes);

@@ -13,6 +13,7 @@ import { Delivery } from "./delivery.ts";
 import { Inbox } from "./inbox.ts";
 import { Receipts } from "./receipts.ts";
 import { Seen } from "./seen.ts";
+import { ReceivedSessions } from "./sessions.ts";
 import { testTime } from "../../time/testing.ts";
 
 export const SLOW_COMMIT_MS = 1_000;
@@ -40,7 +41,12 @@ export async function open(commitDelayMs = SLOW_COMMIT_MS, disk = new SimDisk())
   };
   const ctx = seams as CustodyContext;
   const inbox = new Inbox(ctx);
-  const parts = { inbox, seen: new Seen(), receipts: new Receipts(ctx, { ready() {} }) };
+  const parts = {
+    inbox,
+    seen: new Seen(),
+    receipts: new Receipts(ctx, { ready() {} }),
+    sessions: new ReceivedSessions(ctx),
+  };
   const delivery = new Delivery(ctx, parts, { emit() {} });
   const send = (n: number, bodyBytes: number, isTransient = true, share: Share = KNOWN) =>
     delivery.deliver({

@@ -1,7 +1,7 @@
 /** Far more mail than is kept in memory and than one page of the disk holds. */
 import { describe, expect, test } from "bun:test";
 import { FrameType } from "../../wire/constants.ts";
-import { numbers, sendNumbers, TestMesh, type TestNode, textsOf } from "../testing.ts";
+import { numbers, sendNumbers, TestMesh, type TestNode, texts } from "../testing.ts";
 import {
   SECOND_MS,
   UNREACHABLE_MAX,
@@ -32,7 +32,7 @@ describe("mail for somebody who is not there", () => {
       }
       setRoute(a, b, true);
       await mesh.clock.advance(5 * SECOND_MS);
-      expect(textsOf(b)).toEqual(numbers(300));
+      expect(texts(b)).toEqual(numbers(300));
       a.takesBulk = () => true;
       a.custody!.onRoute(b.id);
       await mesh.clock.advance(60 * SECOND_MS);
@@ -53,7 +53,7 @@ describe("mail for somebody who is not there", () => {
       await mesh.clock.advance(100);
       most = Math.max(most, forwarder.count);
     }
-    expect(textsOf(b)).toEqual(numbers(1_500));
+    expect(texts(b)).toEqual(numbers(1_500));
     expect([outbox.openCount, outbox.count, outbox.bytes, forwarder.count]).toEqual([0, 1_500, 0, 0]);
     expect(most).toBeLessThanOrEqual(AWAKE_MAX);
     expect((await get(a, ids[1_499]!))!.state).toBe("delivered");
@@ -70,7 +70,7 @@ describe("mail for somebody who is not there", () => {
       await mesh.clock.advance(700);
     }
     await mesh.clock.advance(120 * SECOND_MS);
-    expect(textsOf(b).toSorted()).toEqual(numbers(1_500).toSorted());
+    expect(texts(b).toSorted()).toEqual(numbers(1_500).toSorted());
     expect(a.custody!.outbox.openCount).toBe(0);
   });
 
@@ -85,7 +85,7 @@ describe("mail for somebody who is not there", () => {
     mesh.hasRoom = () => true;
     setRoute(a, b, true);
     await mesh.clock.advance(10 * SECOND_MS);
-    expect(textsOf(b)).toEqual(numbers(1_500));
+    expect(texts(b)).toEqual(numbers(1_500));
   });
 
   test("lets urgent mail pass", async () => {
@@ -93,8 +93,8 @@ describe("mail for somebody who is not there", () => {
     await sendNumbers(a, b.id, 1, { body: Buffer.from("urgent"), priority: 0 });
     setRoute(a, b, true);
     await mesh.clock.advance(10 * SECOND_MS);
-    expect(textsOf(b)[0]).toBe("urgent");
-    expect(textsOf(b).length).toBe(1_501);
+    expect(texts(b)[0]).toBe("urgent");
+    expect(texts(b).length).toBe(1_501);
   });
 });
 
@@ -119,7 +119,7 @@ describe("mail that relays took and no receipt came for", () => {
     for (const id of [ids[0]!, ids[700]!, ids[1_499]!]) expect((await get(a, id))!.state).toBe("relayed");
     mesh.connect(b, c);
     await mesh.clock.advance(20 * SECOND_MS);
-    expect(textsOf(c).toSorted()).toEqual(numbers(1_500).toSorted());
+    expect(texts(c).toSorted()).toEqual(numbers(1_500).toSorted());
     expect([a.custody!.outbox.openCount, a.custody!.forwarder.count]).toEqual([0, 0]);
   });
 
@@ -142,7 +142,7 @@ describe("mail that relays took and no receipt came for", () => {
     mesh.connect(b, c);
     // Long before anything would be offered again by itself.
     await mesh.clock.advance(2 * SECOND_MS);
-    expect(textsOf(c).toSorted()).toEqual(numbers(2_000).toSorted());
+    expect(texts(c).toSorted()).toEqual(numbers(2_000).toSorted());
     expect(a.custody!.outbox.openCount).toBe(0);
   });
 

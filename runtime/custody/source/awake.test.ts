@@ -7,7 +7,7 @@ import {
   receiptSigningBytes,
   ReceiptStatus,
 } from "../../wire/message.ts";
-import { numbers, sendNumbers, TestMesh, testSign, type TestNode, textsOf } from "../testing.ts";
+import { numbers, sendNumbers, TestMesh, testSign, type TestNode, texts } from "../testing.ts";
 import type { OutboxEntry } from "./entry.ts";
 import {
   SECOND_MS,
@@ -28,7 +28,7 @@ describe("mail for somebody who is not there", () => {
     a.names.set("LON-B", [b.id]);
     a.custody!.onDirectory();
     await mesh.clock.advance(10 * SECOND_MS);
-    expect(textsOf(b).toSorted()).toEqual(numbers(500).toSorted());
+    expect(texts(b).toSorted()).toEqual(numbers(500).toSorted());
   });
 
   test("ends when its life is over, on the disk as in memory, and says so", async () => {
@@ -59,7 +59,7 @@ describe("mail for somebody who is not there", () => {
     await a.start();
     setRoute(a, b, true);
     await mesh.clock.advance(10 * SECOND_MS);
-    expect(textsOf(b).toSorted()).toEqual(
+    expect(texts(b).toSorted()).toEqual(
       numbers(200)
         .filter((_, i) => i !== 0 && i !== 150)
         .toSorted(),
@@ -97,7 +97,7 @@ describe("mail for somebody who is not there", () => {
     setRoute(a, b, true);
     await mesh.clock.advance(10 * SECOND_MS);
     expect(c.delivered).toEqual([]);
-    expect(textsOf(b).toSorted()).toEqual(numbers(200).toSorted());
+    expect(texts(b).toSorted()).toEqual(numbers(200).toSorted());
     expect(a.custody!.outbox.openCount).toBe(0);
   });
 });
@@ -156,7 +156,7 @@ describe("receipts for what is on the disk", () => {
     expect([a.custody!.outbox.openCount, a.custody!.forwarder.count]).toEqual([200, UNREACHABLE_MAX]);
     setRoute(a, b, true);
     await mesh.clock.advance(10 * SECOND_MS);
-    expect(textsOf(b)).toEqual(numbers(200));
+    expect(texts(b)).toEqual(numbers(200));
   });
 });
 
@@ -186,7 +186,7 @@ test("what the disk damaged of it costs these messages alone, and does not count
   expect([outbox.openCount, a.custody!.forwarder.count]).toEqual([200, UNREACHABLE_MAX]);
   setRoute(a, b, true);
   await mesh.clock.advance(10 * SECOND_MS);
-  expect(textsOf(b)).toEqual(numbers(200).filter((_, i) => ![100, 101, 150].includes(i)));
+  expect(texts(b)).toEqual(numbers(200).filter((_, i) => ![100, 101, 150].includes(i)));
   expect([outbox.openCount, outbox.bytes]).toEqual([0, 0]);
 });
 
@@ -214,5 +214,5 @@ test("a store that cannot be read keeps the rest waiting, and loses nothing", as
   expect(b.delivered.length).toBe(UNREACHABLE_MAX);
   a.store!.page = page;
   await mesh.clock.advance(20 * SECOND_MS);
-  expect(textsOf(b)).toEqual(numbers(500));
+  expect(texts(b)).toEqual(numbers(500));
 });

@@ -53,9 +53,19 @@ export class Departures {
     });
   }
 
-  /** Sealed, and not yet with the forwarder. */
-  get unheld(): Iterable<Live> {
-    return this.#unheld;
+  /** Open messages that are sealed to `node`, and may go to whom their address means now. */
+  sealedTo(node: NodeId): Live[] {
+    const lives = new Set(this.#unheld);
+    for (const { messageId } of this.#forwarder.toward(node)) {
+      const live = messageId === undefined ? undefined : this.#entries.get(messageId);
+      if (live !== undefined) lives.add(live);
+    }
+    return [...lives].filter(
+      ({ entry }) =>
+        !finalStates.includes(entry.state) &&
+        entry.targets.some((target) => target.node === node) &&
+        !this.isElsewhere(entry, node),
+    );
   }
 
   /** It waits for a name, is being sealed, or that is being written. */
@@ -125,6 +135,13 @@ export class Departures {
       this.#forwarder.remove(target.bundle);
       this.#sealer.forget(target);
     }
+  }
+
+  /** One machine of several cannot open its copy: that copy goes, the message lives while another is under way. */
+  isElsewhere({ targets }: OutboxEntry, refuser: NodeId): boolean {
+    if (targets.length < 2) return false;
+    for (const { node, bundle } of targets) if (node === refuser) this.#forwarder.remove(bundle);
+    return targets.some(({ bundle }) => this.#forwarder.get(bundle) !== undefined);
   }
 
   /** Names or records changed: what waited for them may go now. */

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { formatHex, formatNodeId, type BundleId, type MessageId } from "../../kernel/ids.ts";
 import { encodeReceipt, receiptHash, ReceiptStatus } from "../../wire/message.ts";
 import { namedRow, testId } from "../testing.ts";
-import { decodeEntry, encodeEntry } from "./entry-row.ts";
+import { decodeEntry, earlierRow, encodeEntry } from "./entry-row.ts";
 import { finalStates, type OutboxEntry, outboxStates, type StoredReceipt } from "./entry.ts";
 import { parseProof, proofOf, type ReceiptProof, writtenProof } from "./proofs.ts";
 
@@ -32,8 +32,9 @@ const receiptOf = (entry: OutboxEntry): fc.Arbitrary<StoredReceipt> =>
       endsWithSigner: fc.boolean(),
       others: fc.array(fc.uint8Array({ minLength: 16, maxLength: 16 }), { maxLength: 15 }),
       signature: fc.uint8Array({ minLength: 64, maxLength: 64 }),
+      isSession: fc.boolean(),
     })
-    .map(({ by, others, signature, bundleId, endsWithSigner, ...drawn }) => {
+    .map(({ by, others, signature, isSession, bundleId, endsWithSigner, ...drawn }) => {
       const end = endsWithSigner ? [{ node: by, atMs: drawn.atMs }] : [];
       const rest = { ...drawn, trace: [...drawn.trace, ...end] };
       const encoded = encodeReceipt({
@@ -42,8 +43,8 @@ const receiptOf = (entry: OutboxEntry): fc.Arbitrary<StoredReceipt> =>
         status: ReceiptStatus.delivered,
       });
       const { atMs, isUnconfirmed, trace } = rest;
-      const proof = proofOf(signature, [receiptHash(encoded), ...others]);
-      return { by, atMs, isUnconfirmed, trace, encoded, proof };
+      const proof = isSession ? undefined : proofOf(signature, [receiptHash(encoded), ...others]);
+      return { by, atMs, isUnconfirmed, trace, encoded, isSession, proof };
     });
 
 const entries: fc.Arbitrary<OutboxEntry> = fc
@@ -107,6 +108,9 @@ const entries: fc.Arbitrary<OutboxEntry> = fc
     })),
   );
 
+/** Releases before 0.3 know no sessions. */
+const named = entries.filter(({ receipt }) => receipt?.isSession !== true);
+
 /** Keys of what has ended are not kept. */
 const asRead = (entry: OutboxEntry): OutboxEntry =>
   finalStates.includes(entry.state)
@@ -132,7 +136,7 @@ describe("the row of an outbox message", () => {
 
   test("of a release before 0.3 says the same", () => {
     fc.assert(
-      fc.property(entries, (entry) => {
+      fc.property(named, (entry) => {
         expect(decodeEntry(entry.id, JSON.stringify(namedRow(entry)), () => undefined)).toEqual(entry);
       }),
     );
@@ -140,7 +144,7 @@ describe("the row of an outbox message", () => {
 
   test("is nobody else's, and a damaged one is none", () => {
     fc.assert(
-      fc.property(entries, fc.nat(), fc.constantFrom("", "x", "7", "null", "[", '"'), (entry, at, piece) => {
+      fc.property(named, fc.nat(), fc.constantFrom("", "x", "7", "null", "[", '"'), (entry, at, piece) => {
         for (const meta of [encodeEntry(entry), JSON.stringify(namedRow(entry))]) {
           const cut = meta.slice(0, at % meta.length) + piece;
           expect(decodeEntry(entry.id, cut, sharing(entry))).toBeUndefined();
@@ -163,6 +167,18 @@ describe("the row of an outbox message", () => {
       const row = { ...(JSON.parse(encodeEntry(entry!)) as object), [name]: value };
       expect([name, decodeEntry(entry!.id, JSON.stringify(row), sharing(entry!))]).toEqual([name, undefined]);
     }
+  });
+
+  test("of a receipt that a session proves has no proof for a release that does not know those", () => {
+    const inSession = entries.filter(({ receipt }) => receipt?.isSession === true);
+    fc.assert(
+      fc.property(inSession, (entry) => {
+        const { h } = JSON.parse(encodeEntry(entry)) as { h: string };
+        expect([h, parseProof(h)]).toEqual(["session", undefined]);
+        const back = decodeEntry(entry.id, JSON.stringify(earlierRow(entry)), () => undefined)!;
+        expect(back.receipt).toEqual({ ...entry.receipt!, isSession: false, proof: undefined });
+      }),
+    );
   });
 
   test("keeps what a later release wrote in it", () => {
@@ -211,7 +227,7 @@ describe("the row of an outbox message", () => {
       state: "delivered",
       reason: null,
       deliveredAtMs: atMs,
-      receipt: { by: b, atMs, isUnconfirmed: false, trace, encoded, proof },
+      receipt: { by: b, atMs, isUnconfirmed: false, trace, encoded, isSession: false, proof },
       targets: [
         { node: b, bundle, sealedBytes: 617, key: { id: 1_994_037_111, publicHex: "ab".repeat(32) } },
       ],

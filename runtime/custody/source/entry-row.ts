@@ -28,12 +28,17 @@ import {
 import { PRIORITY_DEFAULT } from "../../wire/constants.ts";
 import { CONTENT_TYPE_BYTES_MAX, decodeReceipt, SUBJECT_BYTES_MAX } from "../../wire/message.ts";
 import { PAGE_ROWS_MAX, type StoreOp } from "../../store/types.ts";
-import { type CustodyContext, isTrace } from "../context.ts";
+import { Reader, Writer } from "../../wire/bytes.ts";
+import { EPHEMERAL_BYTES, SESSION_ID_BYTES } from "../../wire/sealed.ts";
+import { type CustodyContext, isTrace, type SessionSeal } from "../context.ts";
 import { finalStates, type OutboxEntry, outboxStates, type StoredReceipt, type Target } from "./entry.ts";
 import { IDEMPOTENCY_KEY_BYTES_MAX } from "./order.ts";
 import { parseProof, proofOf, type ReceiptProof, writtenProof } from "./proofs.ts";
 
 const TARGETS_MAX = 64;
+/** In place of a proof; releases that do not know it take the proof for lost. */
+const OF_SESSION = "session";
+const SESSION_KEY_BYTES = 32;
 /** Said only where it is another; part of the format. */
 const USUAL = {
   contentType: "text/plain",
@@ -84,11 +89,16 @@ interface Row {
   readonly v?: string | undefined;
   /** Delivered at, where the receipt does not say it. */
   readonly a?: number | undefined;
-  /** Node ("" for the `t` that names one), bundle, sealed bytes, and id and bytes of the key unless it was the identity's own. */
+  /**
+   * Node ("" for the `t` that names one), bundle, sealed bytes, id and bytes of the key unless it was the identity's own, and how it was
+   * sealed in a session, if it was.
+   */
   readonly g?: readonly RowTarget[] | undefined;
   readonly b?: readonly string[] | undefined;
   /** 1: renamed. */
   readonly x?: 1 | undefined;
+  /** 1: in no session. */
+  readonly i?: 1 | undefined;
   /** Keys that were lost. */
   readonly o?: readonly string[] | undefined;
   /**
@@ -96,12 +106,12 @@ interface Row {
    * holder, who signed it; or a node, and all its bytes.
    */
   readonly q?: readonly [number | NodeId, string, 1?] | undefined;
-  /** What proves it (proofs.ts): its name, or itself. */
+  /** What proves it (proofs.ts): its name, or itself; or `session`. */
   readonly h?: string | undefined;
 }
-type RowTarget = readonly [string, string, number, number?, string?];
+type RowTarget = readonly [string, string, number, number?, string?, string?];
 
-const known = "teczmrwlnuypfdksvagbxoqh";
+const known = "teczmrwlnuypfdksvagbxioqh";
 
 const isId = isMatch(/^[0-9a-f]{32}$/);
 const isHex = isMatch(/^(?:[0-9a-f]{2})*$/);
@@ -135,12 +145,14 @@ const isRow: Check = hasFields({
         isBase64(value[1]) &&
         isCount(value[2]) &&
         isAbsentOr(isCount)(value[3]) &&
-        isAbsentOr(isBase64)(value[4]),
+        isAbsentOr(isBase64)(value[4]) &&
+        isAbsentOr(isBase64)(value[5]),
       TARGETS_MAX,
     ),
   ),
   b: isAbsentOr(isListOf(isBase64, TARGETS_MAX)),
   x: isAbsentOr(isOneOf(1)),
+  i: isAbsentOr(isOneOf(1)),
   o: isAbsentOr(isListOf(isHex, TARGETS_MAX)),
   q: isAbsentOr(
     (value) => Array.isArray(value) && (isCount(value[0]) || isText(64)(value[0])) && isBase64(value[1]),
@@ -222,9 +234,10 @@ export function encodeEntry(entry: OutboxEntry): string {
     g: targets.length === 0 ? undefined : targets.map((target) => rowTarget(target, entry.to, isFinal)),
     b: entry.formerBundles?.map(toBase64),
     x: entry.isRenamed === true ? 1 : undefined,
+    i: entry.isSessionless === true && !isFinal ? 1 : undefined,
     o: entry.lostKeys,
     q: receipt === null ? undefined : rowReceipt(receipt, entry),
-    h: receipt?.proof === undefined ? undefined : (receipt.proof.name ?? writtenProof(receipt.proof)),
+    h: receipt === null ? undefined : rowProof(receipt),
   };
   return JSON.stringify(entry.later === undefined ? row : { ...entry.later, ...row });
 }
@@ -266,6 +279,7 @@ export function decodeEntry(
       receipt,
       targets,
       ...(row.x === 1 ? { isRenamed: true } : {}),
+      ...(row.i === 1 ? { isSessionless: true } : {}),
       ...(row.b === undefined
         ? {}
         : { formerBundles: row.b.map((bundle) => fromBase64(bundle) as BundleId) }),
@@ -296,20 +310,41 @@ function numberedType(contentType: string): string | number {
 const toBase64 = (hex: string): string => Buffer.from(hex, "hex").toString("base64url");
 const fromBase64 = (text: string): string => Buffer.from(text, "base64url").toString("hex");
 
-function rowTarget({ node, bundle, sealedBytes, key }: Target, to: string, isFinal: boolean): RowTarget {
+function rowTarget(target: Target, to: string, isFinal: boolean): RowTarget {
+  const { node, bundle, sealedBytes, key, session } = target;
   const who = node === to ? "" : node;
   if (key === null) return [who, toBase64(bundle), sealedBytes];
-  // Nothing is sealed to it any more.
+  // Nothing is sealed to it any more; and what opened it is nowhere but here.
   if (isFinal) return [who, toBase64(bundle), sealedBytes, key.id];
-  return [who, toBase64(bundle), sealedBytes, key.id, toBase64(key.publicHex)];
+  const sealed = [who, toBase64(bundle), sealedBytes, key.id, toBase64(key.publicHex)] as const;
+  return session === undefined ? sealed : [...sealed, encodeSession(session)];
 }
 
-const targetOf = ([node, bundle, sealedBytes, keyId, key]: RowTarget, to: string): Target => ({
-  node: (node === "" ? to : node) as NodeId,
-  bundle: fromBase64(bundle) as BundleId,
-  sealedBytes,
-  key: keyId === undefined ? null : { id: keyId, publicHex: fromBase64(key ?? "") },
-});
+function targetOf([node, bundle, sealedBytes, keyId, key, session]: RowTarget, to: string): Target {
+  const named = keyId === undefined ? null : { id: keyId, publicHex: fromBase64(key ?? "") };
+  return {
+    node: (node === "" ? to : node) as NodeId,
+    bundle: fromBase64(bundle) as BundleId,
+    sealedBytes,
+    key: named,
+    ...(session === undefined || named === null ? {} : { session: decodeSession(session, named.id) }),
+  };
+}
+
+/** Session id 8, counter u16, key 32, and the ephemeral key where that travels along. */
+function encodeSession({ id, counter, key, agreed }: SessionSeal): string {
+  const writer = new Writer(80).bytes(id).u16(counter).bytes(key);
+  if (agreed !== undefined) writer.bytes(agreed.ephemeral);
+  return Buffer.from(writer.finish()).toString("base64url");
+}
+
+/** Throws GODWIT_DECODE. */
+function decodeSession(text: string, keyId: number): SessionSeal {
+  const reader = new Reader(new Uint8Array(Buffer.from(text, "base64url")));
+  const [id, counter, key] = [reader.bytes(SESSION_ID_BYTES), reader.u16(), reader.bytes(SESSION_KEY_BYTES)];
+  const agreed = reader.remaining === 0 ? undefined : { keyId, ephemeral: reader.bytes(EPHEMERAL_BYTES) };
+  return { id, counter, key, agreed };
+}
 
 function rowReceipt({ by, encoded, trace }: StoredReceipt, { id, targets }: OutboxEntry): Row["q"] {
   const bytes = Buffer.from(encoded);
@@ -324,6 +359,9 @@ function rowReceipt({ by, encoded, trace }: StoredReceipt, { id, targets }: Outb
   return [index, Buffer.concat(parts).toString("base64url"), 1];
 }
 
+const rowProof = ({ isSession, proof }: StoredReceipt): string | undefined =>
+  isSession ? OF_SESSION : proof === undefined ? undefined : (proof.name ?? writtenProof(proof));
+
 function receiptOf(
   { q, h }: Row,
   id: MessageId,
@@ -332,9 +370,10 @@ function receiptOf(
 ): StoredReceipt | null {
   if (q === undefined) return null;
   const [who, text, isLast] = q;
-  const proof = h === undefined ? undefined : (parseProof(h) ?? shared(h));
+  const proof = h === undefined || h === OF_SESSION ? undefined : (parseProof(h) ?? shared(h));
+  const storedAs = { isSession: h === OF_SESSION, proof };
   const bytes = Buffer.from(text, "base64url");
-  if (typeof who === "string") return storedReceipt(who, new Uint8Array(bytes), proof);
+  if (typeof who === "string") return storedReceipt(who, new Uint8Array(bytes), storedAs);
   const { node, bundle } = targets[who]!;
   const ids = Buffer.from(id + bundle, "hex");
   const whole: Uint8Array[] = [bytes.subarray(0, RECEIPT_IDS.from), ids, bytes.subarray(RECEIPT_IDS.from)];
@@ -342,13 +381,17 @@ function receiptOf(
     const timeAt = bytes.length - LAST_TIME_BYTES;
     whole.splice(2, 1, bytes.subarray(RECEIPT_IDS.from, timeAt), nodeIdBytes(node), bytes.subarray(timeAt));
   }
-  return storedReceipt(node, new Uint8Array(Buffer.concat(whole)), proof);
+  return storedReceipt(node, new Uint8Array(Buffer.concat(whole)), storedAs);
 }
 
 /** Throws GODWIT_DECODE. */
-function storedReceipt(by: NodeId, encoded: Uint8Array, proof: ReceiptProof | undefined): StoredReceipt {
+function storedReceipt(
+  by: NodeId,
+  encoded: Uint8Array,
+  storedAs: Pick<StoredReceipt, "isSession" | "proof">,
+): StoredReceipt {
   const { atMs, isUnconfirmed, trace } = decodeReceipt(encoded);
-  return { by, atMs, isUnconfirmed, trace, encoded, proof };
+  return { by, atMs, isUnconfirmed, trace, encoded, ...storedAs };
 }
 
 /** As releases before 0.3 wrote it. */
@@ -369,8 +412,9 @@ function decodeNamed(id: string, meta: string): OutboxEntry | undefined {
   const { by, receiptHex, hashesHex, signatureHex } = receipt;
   const bytesOf = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, "hex"));
   try {
-    const proof = proofOf(bytesOf(signatureHex), hashesHex.map(bytesOf));
-    return { ...row, receipt: storedReceipt(by, bytesOf(receiptHex), proof) };
+    // Empty: this release wrote the row for an earlier one, of a receipt that nothing proves to others.
+    const proof = signatureHex === "" ? undefined : proofOf(bytesOf(signatureHex), hashesHex.map(bytesOf));
+    return { ...row, receipt: storedReceipt(by, bytesOf(receiptHex), { isSession: false, proof }) };
   } catch {
     return undefined;
   }
@@ -381,17 +425,23 @@ export function earlierRow(entry: OutboxEntry): object {
   const { id, to, counter, subject, contentType, priority, size, createdAtMs, lifetimeMs } = entry;
   const { failover, failoverDelayMs, idempotencyKey, state, reason, deliveredAtMs, receipt } = entry;
   const { isRenamed, formerBundles, lostKeys, remainingMs, atWallMs } = entry;
+  const before = {
+    ...{ id, to, counter, subject, contentType, priority, size, createdAtMs, lifetimeMs },
+    ...{ failover, failoverDelayMs, idempotencyKey, reason, deliveredAtMs },
+    receipt: receipt === null ? null : earlierReceipt(receipt),
+    ...{ isRenamed, lostKeys, remainingMs, atWallMs },
+  };
+  // They know no sessions, and would seal it into another bundle than its row says: it is theirs to seal.
+  if (entry.targets.some(({ session }) => session !== undefined)) {
+    const bundles = entry.targets.map(({ bundle }) => bundle);
+    return { ...before, state: "queued", targets: [], formerBundles: [...(formerBundles ?? []), ...bundles] };
+  }
   // They ask for the whole key where one is named.
   const targets = entry.targets.map((target) => ({
     ...target,
     key: target.key === null || target.key.publicHex === "" ? null : target.key,
   }));
-  return {
-    ...{ id, to, counter, subject, contentType, priority, size, createdAtMs, lifetimeMs },
-    ...{ failover, failoverDelayMs, idempotencyKey, state, reason, deliveredAtMs, targets },
-    receipt: receipt === null ? null : earlierReceipt(receipt),
-    ...{ isRenamed, formerBundles, lostKeys, remainingMs, atWallMs },
-  };
+  return { ...before, state, targets, formerBundles };
 }
 
 const earlierReceipt = ({ by, atMs, isUnconfirmed, trace, encoded, proof }: StoredReceipt): object => ({

@@ -4,8 +4,9 @@ import type { Teller } from "../../kernel/hub.ts";
 import type { BundleId, MessageId, NodeId } from "../../kernel/ids.ts";
 import type { TraceEntry } from "../../wire/bundle.ts";
 import type { Priority } from "../../wire/constants.ts";
+import type { Receipt } from "../../wire/message.ts";
 import type { StoreOp } from "../../store/types.ts";
-import type { CustodyContext } from "../context.ts";
+import type { CustodyContext, SessionSeal } from "../context.ts";
 import type { SendingEvents } from "../forwarding/sending.ts";
 import type { Order } from "./order.ts";
 import type { ReceiptProof } from "./proofs.ts";
@@ -22,6 +23,8 @@ export interface Target {
   readonly sealedBytes: number;
   /** Prekey it is sealed to, its bytes empty once the message has ended; null: the identity key, no forward secrecy. */
   readonly key: { readonly id: number; readonly publicHex: string } | null;
+  /** In which session, until the message has ended; undefined: in none. */
+  readonly session?: SessionSeal | undefined;
 }
 
 export interface StoredReceipt {
@@ -30,8 +33,16 @@ export interface StoredReceipt {
   readonly isUnconfirmed: boolean;
   readonly trace: readonly TraceEntry[];
   readonly encoded: Uint8Array;
-  /** Provable to anyone with it; undefined where this disk damaged it. */
+  /** Proven to this node alone, by the session that the message was sealed in (docs/protocol/delivery.md "Receipts of a session"). */
+  readonly isSession: boolean;
+  /** Provable to anyone with it; undefined for one of a session, and where this disk damaged it. */
   readonly proof: ReceiptProof | undefined;
+}
+
+/** One that holds: what it says, and how it is kept. */
+export interface ProvenReceipt {
+  readonly receipt: Receipt;
+  readonly stored: StoredReceipt;
 }
 
 export interface OutboxEntry {
@@ -61,8 +72,13 @@ export interface OutboxEntry {
   isRenamed?: boolean;
   /** Bundles that it was sealed into before: a receipt may still name one. */
   formerBundles?: readonly BundleId[];
-  /** Keys of its recipient (hex) that were lost with the recipient's store: never sealed to again. */
+  /**
+   * Keys of its recipient (hex) that were lost with the recipient's store, each with the sequence (hex) of the newest record at that time: sealed to
+   * again only if a later one names it.
+   */
   lostKeys?: readonly string[];
+  /** Its recipient could not open it in a session, as after it went back to an earlier release: the older form is tried. */
+  isSessionless?: boolean;
   /** What was left of its life at `atRunMs` (custody/context.ts). */
   readonly remainingMs: number;
   readonly atRunMs?: number;
@@ -128,4 +144,6 @@ export interface OutboxDeps {
   stranger(bundle: BundleId, by: NodeId): void;
   /** Addressed to this very node. Resolves when delivered durably, `ops` in the same commit. */
   deliverHere(entry: OutboxEntry, body: Uint8Array, ops: readonly StoreOp[]): Promise<void>;
+  /** Sends a message of the node itself; false when it could not be stored. Throws what sealing throws. */
+  sendSystem(to: NodeId, plaintext: Uint8Array, lifetimeMs: number): Promise<boolean>;
 }

@@ -21,6 +21,7 @@ import {
   type OutboxEntry,
   type OutboxDeps,
   type OutboxState,
+  type ProvenReceipt,
   type Target,
 } from "./entry.ts";
 import { loadEntries, putEntry } from "./entry-row.ts";
@@ -30,9 +31,10 @@ import { idOf, MailNaming } from "./mail-names.ts";
 import type { Order } from "./order.ts";
 import { ReceiptProofs } from "./proofs.ts";
 import { OutboxReader } from "./reader.ts";
-import { NamedMessages, type ProvenReceipt, readReceipts } from "./receipts.ts";
+import { NamedMessages } from "./receipts.ts";
 import { OutboxRows } from "./rows.ts";
-import { loseKey, OutboxSealer } from "./seal.ts";
+import { isSealedIn, OutboxSealer } from "./seal.ts";
+import { SignedWanted } from "./signed-wanted.ts";
 
 /** Why a message ended, in words for its sender. */
 const DAMAGED = "this disk damaged it: send it again";
@@ -53,6 +55,7 @@ export class Outbox {
   readonly awake: Awake;
   readonly #reader: OutboxReader;
   readonly #named: NamedMessages;
+  readonly #signedWanted: SignedWanted;
   /** Delivered by a receipt whose commit has not succeeded yet. */
   readonly #undurable = new Set<Live>();
   #nextOrder = 1;
@@ -66,7 +69,7 @@ export class Outbox {
     this.#deps = deps;
     this.#sealer = new OutboxSealer(ctx, cache, (entry) => this.#onDamaged(entry));
     this.#names = new MailNaming(ctx);
-    this.#named = new NamedMessages(ctx.store, this.#entries, this.#names);
+    this.#named = new NamedMessages(ctx, this.#entries, this.#names);
     this.#idempotency = new IdempotencyKeys(ctx.store);
     this.#rows = new OutboxRows(ctx, this.#proofs);
     this.#history = new OutboxHistory(ctx.limits, (ids) => this.#prune(ids));
@@ -86,22 +89,22 @@ export class Outbox {
       isRelayed: (entry, order) => this.awake.relayed(entry, order) !== undefined,
       proof: (name) => this.#proofs.get(name),
     });
+    const rows = { rows: this.#rows, entries: this.#entries, reader: this.#reader };
+    this.#signedWanted = new SignedWanted(ctx, deps, { ...rows, proofs: this.#proofs, names: this.#names });
   }
 
   async load(): Promise<void> {
-    const { store, time } = this.#ctx;
+    const { store } = this.#ctx;
     await this.#proofs.load(store);
     this.#nextOrder = (await store.totals("outbox")).last + 1;
     for await (const page of loadEntries(this.#ctx, (name) => this.#proofs.get(name)))
-      for (const { entry, order } of page) {
-        time.catchUp(entry.atRunMs ?? 0);
-        this.#restore(entry, order);
-      }
+      for (const { entry, order } of page) this.#restore(entry, order);
     const unused = this.#proofs.sweep();
     if (unused.length > 0) store.commit(unused).catch(() => {});
   }
 
   #restore(entry: OutboxEntry, order: number): void {
+    this.#ctx.time.catchUp(entry.atRunMs ?? 0);
     entry.epoch ??= formatHex(this.#ctx.storeEpoch);
     this.#names.restore(entry);
     this.#proofs.use(entry);
@@ -160,6 +163,7 @@ export class Outbox {
 
   onRoute(destination: NodeId): void {
     this.awake.onRoute(destination);
+    this.#signedWanted.onRoute(destination);
   }
 
   /** Names or records changed, or the way to every destination without a route: what waited for them may go now. */
@@ -238,6 +242,7 @@ export class Outbox {
       this.#rows.saveLate(live);
       this.#deps.events.emit("outboxChanged", live.entry);
     }
+    if (this.#sealer.isOutdated(live.entry, holding.relays ?? 0)) return this.#sealAnew(live);
     if (live.entry.state === "relayed") this.awake.onAcknowledged(live, holding, by);
   }
 
@@ -251,13 +256,13 @@ export class Outbox {
 
   /**
    * Receipts from `signer`. Resolves when what they prove is durable (the bundle that carried them may go). Ignores
-   * those of other messages and throws GODWIT_DECODE for a bad signature.
+   * those of other messages and of a session that does not prove them, and throws GODWIT_DECODE for a bad signature.
    */
   async onReceipts(signer: NodeId, bytes: Uint8Array): Promise<void> {
-    const receipts = readReceipts(this.#ctx, signer, bytes);
-    const brought = await this.awake.summon(await this.#named.stored(receipts));
-    const touched: Live[] = [];
-    const before: StoreOp[] = [];
+    const arrived = await this.#named.read(signer, bytes);
+    const brought = await this.awake.summon(arrived.missing);
+    const receipts = arrived.proven();
+    const [touched, before]: [Live[], StoreOp[]] = [[], []];
     for (const proven of receipts) {
       const live = this.#named.find(proven.receipt);
       if (live === undefined && !this.#entries.isOwn(proven.receipt.bundleId))
@@ -273,8 +278,10 @@ export class Outbox {
         // Another one that came meanwhile has told of it.
         if (!finalStates.includes(state) || (state === "delivered" && !isFirst)) continue;
         this.#settle(live);
+        this.#signedWanted.note(live.entry);
         this.#deps.events.emit("outboxChanged", live.entry);
       }
+      await this.#signedWanted.replace(signer, receipts);
     } finally {
       for (const live of touched)
         if (live.entry.targets.length === 0 && this.#entries.get(live.entry.id) === live)
@@ -294,7 +301,10 @@ export class Outbox {
       this.#dropTargets(entry);
       return true;
     }
+    if (receipt.status === ReceiptStatus.sessionUnknown)
+      return isOpen && this.#onSessionUnknown(live, signer, receipt.bundleId);
     if (receipt.status === ReceiptStatus.delivered) {
+      if (receipt.isSessionKept === true) this.#sealer.proven(entry, signer, receipt.bundleId);
       // One whose commit failed may have come before.
       before.push(...this.#proofs.release(entry));
       entry.receipt = stored;
@@ -305,33 +315,25 @@ export class Outbox {
       return true;
     }
     // Of a bundle that was given up already it says nothing new, and would burn the key of the next.
-    const isOfTarget = entry.targets.some(({ bundle }) => bundle === receipt.bundleId);
-    if (!isOpen || !isOfTarget || this.#othersMayDeliver(live, signer)) return false;
-    if (loseKey(entry)) this.#dropTargets(entry);
+    if (!isOpen || !entry.targets.some(({ bundle }) => bundle === receipt.bundleId)) return false;
+    if (this.#departures.isElsewhere(entry, signer)) return false;
+    if (this.#sealer.loseKey(entry, signer)) this.#dropTargets(entry);
     else this.#close(live, "refused", "the recipient could not open it: its keys have changed");
     return true;
   }
 
-  /** One machine of several cannot open its copy: that copy goes, the message lives while another is under way. */
-  #othersMayDeliver({ entry }: Live, refuser: NodeId): boolean {
-    if (entry.targets.length < 2) return false;
-    for (const target of entry.targets) if (target.node === refuser) this.#forwarder.remove(target.bundle);
-    return entry.targets.some((target) => this.#forwarder.get(target.bundle) !== undefined);
+  /** `signer` does not know the session that it names: whatever is sealed in that goes anew. True when it changed this message. */
+  #onSessionUnknown(live: Live, signer: NodeId, bundle: BundleId): boolean {
+    const id = this.#sealer.loseSession(live.entry, signer, bundle);
+    if (id === undefined) return false;
+    this.#dropTargets(live.entry);
+    for (const one of [...this.#entries.values()]) if (isSealedIn(one.entry, signer, id)) this.#sealAnew(one);
+    return true;
   }
 
   /** What was sealed to a revoked node is sealed anew to whom its address means now, or waits for somebody. */
   onRevoked(id: NodeId): void {
-    const concerned = new Set(this.#departures.unheld);
-    for (const { messageId } of this.#forwarder.toward(id)) {
-      const live = messageId === undefined ? undefined : this.#entries.get(messageId);
-      if (live !== undefined) concerned.add(live);
-    }
-    for (const live of concerned) {
-      const { entry } = live;
-      if (finalStates.includes(entry.state) || !entry.targets.some(({ node }) => node === id)) continue;
-      if (this.#othersMayDeliver(live, id)) continue;
-      this.#sealAnew(live);
-    }
+    for (const live of this.#departures.sealedTo(id)) this.#sealAnew(live);
   }
 
   #sealAnew(live: Live): void {
@@ -348,6 +350,7 @@ export class Outbox {
 
   stop(): void {
     this.awake.stop();
+    this.#signedWanted.stop();
     this.#departures.stop();
     this.#rows.flush();
   }
@@ -423,7 +426,7 @@ export class Outbox {
   #onWoken(live: Live, relayed: Relayed | undefined): void {
     const { entry } = live;
     const isRefused = entry.targets.length === 1 && this.#ctx.isRefused(entry.targets[0]!.node);
-    if (isRefused) this.#sealAnew(live);
+    if (isRefused || this.#sealer.isOutdated(entry, 0)) this.#sealAnew(live);
     else this.#departures.activate(live, entry.state, relayed);
   }
 
@@ -447,9 +450,8 @@ export class Outbox {
 
   #expire(live: Live): void {
     const { entry } = live;
-    const isSealed = entry.targets.length > 0;
     const why = entry.reason ?? this.#sealer.whyNotYet(entry) ?? "nobody to send it to";
-    this.#finish(live, "expired", isSealed ? OVER : `its lifetime ended: ${why}`);
+    this.#finish(live, "expired", entry.targets.length > 0 ? OVER : `its lifetime ended: ${why}`);
     this.#save(live);
   }
 
@@ -486,14 +488,12 @@ export class Outbox {
   /** Ended messages that are forgotten. */
   async #prune(ids: readonly MessageId[]): Promise<void> {
     const ops: StoreOp[] = [];
-    const { store } = this.#ctx;
-    for (const row of await store.rows("outbox", ids)) {
-      const entry = this.#entries.get(row.key as MessageId)?.entry ?? this.#reader.decode(row.key, row.meta);
-      ops.push({ op: "delete", in: "outbox", key: row.key });
+    for (const [id, entry] of await this.#reader.rows(ids)) {
+      ops.push({ op: "delete", in: "outbox", key: id });
       if (entry === undefined) continue;
       this.#entries.forget(entry);
       ops.push(...this.#idempotency.forget(entry.idempotencyKey), ...this.#proofs.release(entry));
     }
-    if (ops.length > 0) await store.commit(ops);
+    if (ops.length > 0) await this.#ctx.store.commit(ops);
   }
 }

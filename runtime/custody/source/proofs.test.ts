@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { formatHex } from "../../kernel/ids.ts";
 import { receiptHash, receiptSigningBytes } from "../../wire/message.ts";
+import { proofOf, shownProof } from "./proofs.ts";
 import { TestMesh, testSign, type TestNode } from "../testing.ts";
 
 async function delivered(count: number, limits = {}): Promise<{ mesh: TestMesh; a: TestNode; b: TestNode }> {
@@ -71,4 +72,21 @@ test("a proof that nothing refers to is gone with the next start, and one that r
   const unproven = (await all(a)).filter(({ receipt }) => receipt!.proof === undefined);
   expect(unproven.length).toBeGreaterThan(0);
   expect(unproven.every(({ state }) => state === "delivered")).toBe(true);
+  expect(unproven.map(({ receipt }) => shownProof(receipt!))).toEqual(
+    unproven.map(() => ({ proof: "lost", signature: undefined })),
+  );
+});
+
+test("clients are told what shows a receipt, and get a signature where that does", () => {
+  const proof = proofOf(new Uint8Array(64).fill(0x5b), [new Uint8Array(16)]);
+  const shown = [
+    { isSession: false, proof },
+    { isSession: true, proof: undefined },
+    { isSession: false, proof: undefined },
+  ].map((receipt) => shownProof(receipt));
+  expect(shown).toEqual([
+    { proof: "signature", signature: "5b".repeat(64) },
+    { proof: "session", signature: undefined },
+    { proof: "lost", signature: undefined },
+  ]);
 });

@@ -43,9 +43,14 @@ export function parseProof(text: string): ReceiptProof | undefined {
   return proofOf(new Uint8Array(bytes.subarray(0, SIGNATURE_BYTES)), hashes);
 }
 
-/** Empty where the proof was lost. */
-export const signatureHex = (proof: ReceiptProof | undefined): string =>
-  proof === undefined ? "" : formatHex(proof.signature);
+/** As clients are told: what shows a receipt, and the signature in hex where that does. */
+export function shownProof({ isSession, proof }: { isSession: boolean; proof: ReceiptProof | undefined }): {
+  proof: "signature" | "session" | "lost";
+  signature: string | undefined;
+} {
+  if (proof === undefined) return { proof: isSession ? "session" : "lost", signature: undefined };
+  return { proof: "signature", signature: formatHex(proof.signature) };
+}
 
 /** What has a receipt, or none yet. */
 interface Proven {

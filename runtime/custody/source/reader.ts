@@ -50,6 +50,15 @@ export class OutboxReader {
     return entry;
   }
 
+  /** Of those that are there; undefined for a damaged row. Rejects with GODWIT_STORE_FAILED. */
+  async rows(ids: readonly MessageId[]): Promise<(readonly [MessageId, OutboxEntry | undefined])[]> {
+    const rows = await this.#ctx.store.rows("outbox", ids);
+    return rows.map(({ key, meta }) => {
+      const id = key as MessageId;
+      return [id, this.peek(id) ?? this.decode(key, meta)] as const;
+    });
+  }
+
   #shown({ key, meta }: StoreRow, order: number | undefined): OutboxEntry | undefined {
     const newer = this.peek(key as MessageId);
     if (newer !== undefined) return newer;

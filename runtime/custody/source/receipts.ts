@@ -1,27 +1,23 @@
-/** Receipts as the source reads them: verified, and in the form in which they are kept as proof. */
+/** Receipts as the source reads them: verified, in the form in which they are kept as proof, and which messages they are about. */
 import { godwitError } from "../../kernel/errors.ts";
 import type { MessageId, NodeId } from "../../kernel/ids.ts";
 import {
   decodeReceipt,
   decodeReceiptBody,
+  decodeSessionReceipts,
   receiptHash,
   receiptSigningBytes,
   type Receipt,
 } from "../../wire/message.ts";
 import type { CustodyContext } from "../context.ts";
-import type { Store } from "../../store/types.ts";
 import type { OutboxEntries } from "./entries.ts";
-import type { Live, StoredReceipt } from "./entry.ts";
+import type { Live, ProvenReceipt } from "./entry.ts";
 import type { MailNaming } from "./mail-names.ts";
 import { proofOf } from "./proofs.ts";
+import { SessionReceipts } from "./session-receipts.ts";
 
-export interface ProvenReceipt {
-  readonly receipt: Receipt;
-  readonly stored: StoredReceipt;
-}
-
-/** The body of a receipt bundle from `signer` to this node. Throws GODWIT_DECODE, for a bad signature too. */
-export function readReceipts(
+/** The body of a bundle of signed receipts from `signer` to this node. Throws GODWIT_DECODE, for a bad signature too. */
+function readSigned(
   ctx: Pick<CustodyContext, "network" | "self" | "verify">,
   signer: NodeId,
   bytes: Uint8Array,
@@ -36,7 +32,15 @@ export function readReceipts(
   return receipts.map((encoded) => {
     const receipt = decodeReceipt(encoded);
     const { atMs, isUnconfirmed, trace } = receipt;
-    const stored = { by: signer, atMs, isUnconfirmed, trace, encoded: encoded.slice(), proof };
+    const stored = {
+      by: signer,
+      atMs,
+      isUnconfirmed,
+      trace,
+      encoded: encoded.slice(),
+      isSession: false,
+      proof,
+    };
     return { receipt, stored };
   });
 }
@@ -44,16 +48,41 @@ export function readReceipts(
 /** In receipts for bundles that could not be opened. */
 const NO_MESSAGE = "0".repeat(32);
 
+/** A bundle of receipts. */
+export interface ArrivedReceipts {
+  /** Ids, as their sender was told, of messages that are not in memory and that some of them may be about. */
+  readonly missing: readonly MessageId[];
+  /** Those that hold, once such messages were brought there. */
+  proven(): readonly ProvenReceipt[];
+}
+
 /** Which messages receipts are about. */
 export class NamedMessages {
-  readonly #store: Pick<Store, "page">;
+  readonly #ctx: CustodyContext;
   readonly #entries: OutboxEntries;
   readonly #names: MailNaming;
+  readonly #session: SessionReceipts;
 
-  constructor(store: Pick<Store, "page">, entries: OutboxEntries, names: MailNaming) {
-    this.#store = store;
+  constructor(ctx: CustodyContext, entries: OutboxEntries, names: MailNaming) {
+    this.#ctx = ctx;
     this.#entries = entries;
     this.#names = names;
+    this.#session = new SessionReceipts(ctx, entries);
+  }
+
+  /** From `signer`, signed or of a session. Rejects with GODWIT_DECODE, for a bad signature too, and GODWIT_STORE_FAILED. */
+  async read(signer: NodeId, bytes: Uint8Array): Promise<ArrivedReceipts> {
+    const inSession = decodeSessionReceipts(bytes);
+    if (inSession === undefined) {
+      const receipts = readSigned(this.#ctx, signer, bytes);
+      return { missing: await this.#stored(receipts), proven: () => receipts };
+    }
+    const proven = this.#session.proven(signer, inSession);
+    const others = inSession.filter((receipt) => !proven.has(receipt));
+    return {
+      missing: await this.#session.stored(others),
+      proven: () => [...proven.values(), ...this.#session.proven(signer, others).values()],
+    };
   }
 
   /** In memory. */
@@ -61,8 +90,7 @@ export class NamedMessages {
     return this.#entries.get(this.#names.toldAs(messageId)) ?? this.#entries.byBundle(bundleId);
   }
 
-  /** Ids, as their sender was told, of those that are not in memory. Rejects with GODWIT_STORE_FAILED. */
-  async stored(receipts: readonly ProvenReceipt[]): Promise<MessageId[]> {
+  async #stored(receipts: readonly ProvenReceipt[]): Promise<MessageId[]> {
     const ids: MessageId[] = [];
     for (const { receipt } of receipts) {
       if (this.find(receipt) !== undefined) continue;
@@ -71,7 +99,7 @@ export class NamedMessages {
       const order = this.#entries.storedOrder(bundleId);
       if (messageId !== NO_MESSAGE || order === undefined) continue;
       const page = { order: "oldest-first", after: order - 1, limit: 1 } as const;
-      const [row] = await this.#store.page("outbox", page);
+      const [row] = await this.#ctx.store.page("outbox", page);
       if (row?.order === order) ids.push(row.key as MessageId);
     }
     return ids;

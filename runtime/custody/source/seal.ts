@@ -3,7 +3,7 @@
  * the same bytes, so the store keeps only the plain body and a re-offer after a restart is still the same bundle.
  */
 import { STORE_EPOCH_BYTES } from "../../wire/peer-messages.ts";
-import { formatHex, idBytes, NODE_ID_CHARS, parseHex, type NodeId } from "../../kernel/ids.ts";
+import { type BundleId, formatHex, idBytes, NODE_ID_CHARS, parseHex, type NodeId } from "../../kernel/ids.ts";
 import { bundleIdOf, BundleKind, encodeBundleHeader, type BundleHeader } from "../../wire/bundle.ts";
 import { BLOCK_BYTES } from "../../wire/constants.ts";
 import { concatBytes } from "../../wire/bytes.ts";
@@ -16,21 +16,27 @@ import {
   type SealedInSegments,
   type SealKey,
   type SegmentSealing,
+  type SessionSeal,
   type SealedPieces,
 } from "../context.ts";
 import { isWholeInMemory } from "../forwarding/arriving-body.ts";
 import { openPieces, SealedSums } from "../forwarding/pieces.ts";
-import type { Live, OutboxEntry, OutboxState, Target } from "./entry.ts";
+import { finalStates, type Live, type OutboxEntry, type OutboxState, type Target } from "./entry.ts";
 import { sealedBytesIn, SealedSegments } from "./segments.ts";
 
 /** A recipient that loses its keys more often than this for one message does not get it. */
 const RESEALS_MAX = 8;
+/** Offers without a receipt after which a message in an older form is sealed in a session; and one that only names its session with all of it. */
+const OLDER_OFFERS = 2;
+const SILENT_OFFERS = 8;
 /** What the store could not read or write when it was to be sealed is tried again after this. */
 export const SEAL_RETRY_MS = 5_000;
 /** What is hashed or sealed in one turn of the event loop. */
 const TURN_BYTES = 4 * 1024 * 1024;
 /** Bodies read and sealed at one time. */
 export const SEALED_AT_ONCE = 16;
+
+type Under = SealKey | SessionSeal | undefined;
 
 /** The message without its body, told already. */
 interface Start {
@@ -68,7 +74,7 @@ export class OutboxSealer {
       case "nodes": {
         const isLost = (node: NodeId): boolean => {
           const key = lostKeys === undefined ? undefined : this.#ctx.sealer.keyFor(node);
-          return key !== undefined && lostKeys!.includes(formatHex(key.publicKey));
+          return key !== undefined && lostKeys!.some((lost) => isLostKey(lost, key));
         };
         return resolution.nodes.some(isLost)
           ? "the recipient has lost its keys: waiting for its new record"
@@ -89,12 +95,11 @@ export class OutboxSealer {
     const nodes = machines.slice(0, MACHINES_MAX);
     for (const node of addressed(entry.to, nodes)) this.#ctx.regard.wrote(node);
     return nodes.map((node) => {
-      const key = this.#ctx.sealer.keyFor(node);
-      const named = key === undefined ? null : { id: key.keyId, publicHex: formatHex(key.publicKey) };
-      const sealed = this.#sealTo(entry, node, nodes, key, body);
+      const { under, ...named } = this.#underFor(entry, node);
+      const sealed = this.#sealTo(entry, node, nodes, under, body);
       const bundle = bundleIdOf(encodeBundleHeader(this.header(entry, node)), sealed);
       this.#cache.put(bundle, sealed);
-      return { node, bundle, sealedBytes: sealed.length, key: named };
+      return { node, bundle, sealedBytes: sealed.length, ...named };
     });
   }
 
@@ -126,12 +131,77 @@ export class OutboxSealer {
     for (const node of addressed(entry.to, nodes)) this.#ctx.regard.wrote(node);
     const targets: Target[] = [];
     for (const node of nodes) {
-      const key = this.#ctx.sealer.keyFor(node);
-      const named = key === undefined ? null : { id: key.keyId, publicHex: formatHex(key.publicKey) };
-      const begun = this.#inSegments(entry, node, nodes, key)!;
+      const { under, ...named } = this.#underFor(entry, node);
+      const begun = this.#inSegments(entry, node, nodes, under)!;
       targets.push(await this.#sealLarge(entry, node, named, begun, body));
     }
     return targets;
+  }
+
+  /** What a copy for that machine is sealed under now: a place in a session is taken. */
+  #underFor(
+    { isSessionless }: OutboxEntry,
+    node: NodeId,
+  ): Pick<Target, "key" | "session"> & { under: Under } {
+    const { sealer } = this.#ctx;
+    const key = sealer.keyFor(node);
+    if (key === undefined) return { key: null, under: undefined };
+    const named = { id: key.keyId, publicHex: formatHex(key.publicKey) };
+    const session = isSessionless === true ? undefined : sealer.sessions?.take(node);
+    return session === undefined ? { key: named, under: key } : { key: named, session, under: session };
+  }
+
+  /**
+   * Whether it is to be sealed anew, after it was offered as often: its session is lost, its recipient has sessions by now, or it is silent to a
+   * session that it may have lost, as to what is in none.
+   */
+  isOutdated(entry: OutboxEntry, offers: number): boolean {
+    const { sessions } = this.#ctx.sealer;
+    if (sessions === undefined) return false;
+    return entry.targets.some(({ node, key, session }) => {
+      if (session !== undefined) {
+        if (session.agreed !== undefined) return false;
+        // Nothing new is sealed in it, or this would be again.
+        if (offers >= SILENT_OFFERS) sessions.end(node, session.id);
+        return offers >= SILENT_OFFERS || sessions.isLost(node, session.id);
+      }
+      const wanted = entry.isSessionless === true ? SILENT_OFFERS : OLDER_OFFERS;
+      const isOutdated = key !== null && offers >= wanted && sessions.isKnownTo(node);
+      if (isOutdated) entry.isSessionless = false;
+      return isOutdated;
+    });
+  }
+
+  /**
+   * The recipient signed that it cannot open what it got: its store is gone, and its prekeys with it. Nobody else could have opened it,
+   * so it may be sealed anew to the next key; or, where it was sealed in a session and its key is still the same, in none. False where no other
+   * key would help.
+   */
+  loseKey(entry: OutboxEntry, recipient: NodeId): boolean {
+    const { targets, lostKeys = [] } = entry;
+    const key = targets[0]?.key;
+    if (targets.length !== 1 || key === null || key === undefined || lostKeys.length >= RESEALS_MAX)
+      return false;
+    const current = this.#ctx.sealer.keyFor(recipient);
+    const isSame = current !== undefined && formatHex(current.publicKey) === key.publicHex;
+    entry.isSessionless = targets[0]?.session !== undefined && isSame;
+    if (!entry.isSessionless) entry.lostKeys = [...lostKeys, lostKeyOf(key.publicHex, current)];
+    return true;
+  }
+
+  /** `recipient` has delivered that copy: what it was sealed in lies on its disk. */
+  proven({ targets }: OutboxEntry, recipient: NodeId, bundle: BundleId): void {
+    const session = targets.find((one) => one.bundle === bundle)?.session;
+    if (session !== undefined) this.#ctx.sealer.sessions?.proven(recipient, session.id);
+  }
+
+  /** `recipient` signed that it does not know the session that this copy names: its id, or undefined where it names none. */
+  loseSession({ targets }: OutboxEntry, recipient: NodeId, bundle: BundleId): Uint8Array | undefined {
+    const target = targets.find((one) => one.bundle === bundle && one.node === recipient);
+    const { session } = target ?? {};
+    if (session === undefined || session.agreed !== undefined) return undefined;
+    this.#ctx.sealer.sessions?.lost(recipient, session.id);
+    return session.id;
   }
 
   #pause(): Promise<void> {
@@ -154,17 +224,12 @@ export class OutboxSealer {
   }
 
   /** Undefined: it is short enough to be sealed as a whole. */
-  #inSegments(
-    entry: OutboxEntry,
-    node: NodeId,
-    nodes: readonly NodeId[],
-    key: SealKey | undefined,
-  ): Start | undefined {
+  #inSegments(entry: OutboxEntry, node: NodeId, nodes: readonly NodeId[], under: Under): Start | undefined {
     const head = encodeInnerMessage(innerOf(entry, nodes, new Uint8Array(0)));
     const associated = encodeBundleHeader(this.header(entry, node));
     const { sealer } = this.#ctx;
     const bytes = head.length + entry.size;
-    const start = sealer.inSegments?.(node, key, bytes, associated, idBytes(entry.id));
+    const start = sealer.inSegments?.(node, under, bytes, associated, idBytes(entry.id));
     start?.tell(head);
     return start === undefined ? undefined : { head, start };
   }
@@ -173,7 +238,7 @@ export class OutboxSealer {
   async #sealLarge(
     entry: OutboxEntry,
     node: NodeId,
-    key: Target["key"],
+    named: Pick<Target, "key" | "session">,
     { head, start }: Start,
     body: Uint8Array,
   ): Promise<Target> {
@@ -202,7 +267,7 @@ export class OutboxSealer {
       if (sealedAt < first.length) first.set(segment.subarray(0, first.length - sealedAt), sealedAt);
       sealedAt += segment.length;
     }
-    const target = { node, bundle: made.id(), sealedBytes, key };
+    const target = { node, bundle: made.id(), sealedBytes, ...named };
     this.#large.set(target, { head, sealing, sums: made.sums() });
     this.#cache.put(target.bundle, first);
     return target;
@@ -234,7 +299,7 @@ export class OutboxSealer {
   /** After a restart: the key that it was sealed under comes from all of it. */
   async #readLarge(entry: OutboxEntry, target: Target): Promise<Large | undefined> {
     const nodes = entry.targets.map(({ node }) => node);
-    const begun = this.#inSegments(entry, target.node, nodes, keyOf(target));
+    const begun = this.#inSegments(entry, target.node, nodes, underOf(target));
     if (begun === undefined) return undefined;
     const { head, start } = begun;
     for (let at = 0; at < entry.size; at += BLOCK_BYTES) {
@@ -265,7 +330,7 @@ export class OutboxSealer {
     if (body === undefined || !entry.targets.includes(target)) return undefined;
     const nodes = entry.targets.map(({ node }) => node);
     const { node, bundle } = target;
-    const sealed = this.#sealTo(entry, node, nodes, keyOf(target), body);
+    const sealed = this.#sealTo(entry, node, nodes, underOf(target), body);
     if (bundleIdOf(encodeBundleHeader(this.header(entry, node)), sealed) === bundle) return sealed;
     this.#damaged(entry);
     return undefined;
@@ -312,26 +377,13 @@ export class OutboxSealer {
     entry: OutboxEntry,
     node: NodeId,
     nodes: readonly NodeId[],
-    key: SealKey | undefined,
+    under: Under,
     body: Uint8Array,
   ): Uint8Array {
     const plaintext = encodeInnerMessage(innerOf(entry, nodes, body));
     const associated = encodeBundleHeader(this.header(entry, node));
-    return this.#ctx.sealer.seal(node, key, plaintext, associated, idBytes(entry.id));
+    return this.#ctx.sealer.seal(node, under, plaintext, associated, idBytes(entry.id));
   }
-}
-
-/**
- * The recipient signed that it cannot open what it got: its store is gone, and its prekeys with it. Nobody else could have opened it,
- * so it may be sealed anew to the next key. False where no other key would help.
- */
-export function loseKey(entry: OutboxEntry): boolean {
-  const { targets, lostKeys = [] } = entry;
-  const key = targets[0]?.key;
-  if (targets.length !== 1 || key === null || key === undefined || lostKeys.length >= RESEALS_MAX)
-    return false;
-  entry.lostKeys = [...lostKeys, key.publicHex];
-  return true;
 }
 
 const innerOf = (entry: OutboxEntry, nodes: readonly NodeId[], body: Uint8Array): InnerMessage => ({
@@ -346,9 +398,35 @@ const innerOf = (entry: OutboxEntry, nodes: readonly NodeId[], body: Uint8Array)
   body,
 });
 
-const keyOf = ({ key }: Target): SealKey | undefined =>
-  key === null ? undefined : { keyId: key.id, publicKey: parseHex(key.publicHex, 32)! };
+const underOf = ({ key, session }: Target): Under =>
+  session ?? (key === null ? undefined : { keyId: key.id, publicKey: parseHex(key.publicHex, 32)! });
 
 /** Whom a sender means: of an address of one machine that one, and not those that may take its place. Locations have no hyphen. */
 const addressed = (to: string, nodes: readonly NodeId[]): readonly NodeId[] =>
   to.includes("-") || to.length === NODE_ID_CHARS ? nodes.slice(0, 1) : nodes;
+
+/** Open, and it names that session of `recipient` without what it was agreed by. */
+export const isSealedIn = ({ state, targets }: OutboxEntry, recipient: NodeId, id: Uint8Array): boolean =>
+  !finalStates.includes(state) &&
+  targets.some(
+    ({ node, session }) =>
+      node === recipient &&
+      session !== undefined &&
+      session.agreed === undefined &&
+      Buffer.compare(session.id, id) === 0,
+  );
+
+const SEQUENCE_DIGITS = 12;
+
+/** A key that its owner does not have, and the newest record that named it or another: what is said later holds, as after an older disk was put back. */
+const lostKeyOf = (publicHex: string, newest: SealKey | undefined): string =>
+  newest?.sequence === undefined
+    ? publicHex
+    : `${publicHex}${newest.sequence.toString(16).padStart(SEQUENCE_DIGITS, "0")}`;
+
+function isLostKey(lost: string, { publicKey, sequence }: SealKey): boolean {
+  const publicHex = formatHex(publicKey);
+  if (!lost.startsWith(publicHex)) return false;
+  const told = lost.slice(publicHex.length);
+  return told === "" || sequence === undefined || sequence <= Number.parseInt(told, 16);
+}

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { generateIdentity } from "../../identity/keys.ts";
+import { noRoots } from "../context.ts";
 import { createSealer } from "../../identity/sealer.ts";
 import { seededRandom } from "../../kernel/random.ts";
 import { sealedBytesIn, SealedSegments } from "./segments.ts";
@@ -11,7 +12,7 @@ const bytesOf = (length: number): Uint8Array =>
 function pair(seed: number) {
   const [from, to] = [generateIdentity(seededRandom(seed)), generateIdentity(seededRandom(seed + 1))];
   const prekeys = { find: () => undefined } as never;
-  const of = (identity: typeof from) => createSealer({ identity, prekeys, prekeyOf: () => undefined });
+  const of = (identity: typeof from) => createSealer({ identity, prekeys, recordOf: () => undefined });
   return { from, to, sealer: of(from), opener: of(to) };
 }
 
@@ -22,7 +23,7 @@ test("whatever pieces are asked for, in whatever order, they are those of the me
   for (const length of [65_488, 65_519, 65_520, 131_038, 200_001]) {
     const plain = bytesOf(length);
     const whole = sealer.seal(to.id, undefined, plain, associated, unique);
-    expect(opener.open(from.id, whole, associated).plaintext).toEqual(plain);
+    expect(opener.open(from.id, whole, associated, noRoots).plaintext).toEqual(plain);
     const start = sealer.inSegments(to.id, undefined, length, associated, unique)!;
     for (let at = 0; at < length; at += 50_000) start.tell(plain.subarray(at, at + 50_000));
     const sealing = start.sealing();

@@ -28,9 +28,8 @@ export function sendTransient(ctx: CustodyContext, destination: NodeId, content:
     contentType,
     body,
   });
-  const sealed = sealer.seal(
+  const sealed = sealer.sealOnce(
     destination,
-    sealer.keyFor(destination),
     plaintext,
     packetAssociated({ kind: PacketKind.transient, destination, source: self }),
     random.bytes(16),

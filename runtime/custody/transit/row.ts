@@ -1,6 +1,15 @@
 /** A row of the transit box: what is known of a bundle beside its sealed bytes. Reads what earlier releases wrote; readers skip fields they do not know. */
 import { formatBase32, parseBase32, type BundleId, type NodeId } from "../../kernel/ids.ts";
-import { hasFields, isAbsentOr, isBetween, isNullOr, isText, isTime, parseMeta } from "../../kernel/json.ts";
+import {
+  hasFields,
+  isAbsentOr,
+  isBetween,
+  isNullOr,
+  isOneOf,
+  isText,
+  isTime,
+  parseMeta,
+} from "../../kernel/json.ts";
 import type { SlottedRow } from "../../store/types.ts";
 import {
   decodeBundleHeader,
@@ -23,6 +32,8 @@ export interface TransitMeta {
   readonly atWallMs: number;
   readonly hops: number;
   readonly trace: readonly TraceEntry[];
+  /** It waits for the other machines of its location, and was opened here in a mail session. */
+  readonly inSession?: true;
 }
 
 const isTransitMeta = hasFields({
@@ -33,6 +44,7 @@ const isTransitMeta = hasFields({
   atWallMs: isTime,
   hops: isBetween(0, 255),
   trace: isTrace,
+  inSession: isAbsentOr(isOneOf(true)),
 });
 
 /** Undefined for a damaged row. */
@@ -81,6 +93,7 @@ export function transitMeta(
   { remainingMs, hops, trace }: Journey,
   from: NodeId | undefined,
   { atRunMs, atWallMs }: { readonly atRunMs: number; readonly atWallMs: number },
+  isInSession: boolean,
 ): string {
   const meta: TransitMeta = {
     header: formatBase32(encodeBundleHeader(header)),
@@ -90,6 +103,7 @@ export function transitMeta(
     atWallMs,
     hops,
     trace,
+    ...(isInSession ? { inSession: true as const } : {}),
   };
   return JSON.stringify(meta);
 }

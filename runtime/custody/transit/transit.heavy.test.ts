@@ -1,6 +1,6 @@
 /** Far more bundles than a relay keeps in memory and than one page of its disk holds. */
 import { describe, expect, test } from "bun:test";
-import { numbers, sendNumbers, textsOf } from "../testing.ts";
+import { numbers, sendNumbers, texts } from "../testing.ts";
 import { SECOND_MS, AWAKE_MAX, heldOf, full, open } from "./testing-transit.ts";
 
 const UNREACHABLE_MAX = 32;
@@ -24,7 +24,7 @@ describe("bundles for somebody who is not there", () => {
         await mesh.clock.advance(100);
         most = Math.max(most, b.custody!.forwarder.count);
       }
-      expect(textsOf(c)).toEqual(numbers(1_500));
+      expect(texts(c)).toEqual(numbers(1_500));
       // Its receipts of messages are not what it carries for others.
       expect([heldOf(b), b.custody!.transit.bytes]).toEqual([{ count: 0, awake: 0 }, 0]);
       expect(most).toBeLessThanOrEqual(AWAKE_MAX + UNREACHABLE_MAX);
@@ -48,7 +48,7 @@ describe("bundles for somebody who is not there", () => {
     expect(c.delivered.length).toBeLessThan(4_000);
     open(net);
     await mesh.clock.advance(60 * SECOND_MS);
-    expect(textsOf(c).toSorted()).toEqual(numbers(4_000).toSorted());
+    expect(texts(c).toSorted()).toEqual(numbers(4_000).toSorted());
     expect(heldOf(b)).toEqual({ count: 0, awake: 0 });
   });
 

@@ -1,7 +1,7 @@
 /** More of other nodes' bundles than is kept in memory: what waits on the disk of a relay goes when it can, in order, once, and is shown and counted meanwhile. */
 import { describe, expect, test } from "bun:test";
 import { FrameType } from "../../wire/constants.ts";
-import { numbers, sendNumbers, TestMesh, type TestNode, textsOf } from "../testing.ts";
+import { numbers, sendNumbers, TestMesh, type TestNode, texts } from "../testing.ts";
 import { SECOND_MS, AWAKE_MAX, heldOf, full, open } from "./testing-transit.ts";
 
 const LARGE = new Uint8Array(6_000);
@@ -28,7 +28,7 @@ describe("bundles for somebody who is not there", () => {
       b.custody!.onRoute(other.id);
     }
     await mesh.clock.advance(SECOND_MS);
-    expect(others.flatMap(textsOf)).toEqual(numbers(200));
+    expect(others.flatMap(texts)).toEqual(numbers(200));
     expect([b.custody!.transit.count, c.delivered.length]).toEqual([0, 0]);
   });
 
@@ -43,7 +43,7 @@ describe("bundles for somebody who is not there", () => {
     expect(b.custody!.transit.count).toBe(300);
     open(net);
     await mesh.clock.advance(10 * SECOND_MS);
-    expect(textsOf(c)).toEqual(numbers(300));
+    expect(texts(c)).toEqual(numbers(300));
   });
 
   test("end when their lives are over, in memory or not, and what they took is free", async () => {
@@ -73,7 +73,7 @@ describe("bundles for somebody who is not there", () => {
       }
       open(net);
       await mesh.clock.advance(5 * SECOND_MS);
-      expect(textsOf(c)).toEqual(numbers(100));
+      expect(texts(c)).toEqual(numbers(100));
       b.takesBulk = () => true;
       b.custody!.onRoute(c.id);
       await mesh.clock.advance(5 * SECOND_MS);
@@ -195,6 +195,6 @@ test("a row that rots on the disk of a relay costs that bundle its way, is count
   expect([b.custody!.transit.count, b.custody!.transit.bytes]).toEqual([0, 0]);
   // Its source waits for a receipt, and offers it again.
   await mesh.clock.advance(60 * SECOND_MS);
-  expect(textsOf(c).toSorted()).toEqual(numbers(200).toSorted());
+  expect(texts(c).toSorted()).toEqual(numbers(200).toSorted());
   expect(a.custody!.outbox.openCount).toBe(0);
 });

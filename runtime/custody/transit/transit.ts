@@ -227,10 +227,10 @@ export class Transit {
   }
 
   /** The op that holds a bundle for this node itself until it is delivered. */
-  holdOp(bundle: ArrivedBundle, journey: Journey, from: NodeId | undefined): StoreOp {
+  holdOp(bundle: ArrivedBundle, journey: Journey, from: NodeId | undefined, isInSession = false): StoreOp {
     const { time, clock } = this.#ctx;
     const now = { atRunMs: time.runMs, atWallMs: clock.wallMs() };
-    const meta = transitMeta(bundle.header, journey, from, now);
+    const meta = transitMeta(bundle.header, journey, from, now, isInSession);
     const slot = { order: ++this.#last, group: groupOf(bundle.header) };
     const put = { op: "put", in: "transit", key: bundle.id, meta, slot } as const;
     return "sealed" in bundle

@@ -61,5 +61,6 @@ export function createCarrier(self: NodeId, mesh: MeshParts, isNewcomer: (id: No
     rttMs: (to) => peers.get(to)?.best?.rttMs ?? 1_000,
     patienceMs: (to) => peers.get(to)?.best?.session.patienceMs ?? 0,
     isReliable: (to) => peers.get(to)?.best?.session.isReliable ?? false,
+    isSlow: (to) => router.nextHops(to, "bulk").length === 0 && router.nextHops(to, "any").length > 0,
   };
 }

@@ -238,7 +238,10 @@ export interface MessageView {
     by: NodeId;
     by_callsign: string | null;
     at: string;
-    signature: string;
+    /** What shows it: the recipient's signature, to anybody; the session that the message was sealed in, to this node alone; nothing any more, because this disk damaged it. */
+    proof: "signature" | "session" | "lost";
+    /** Ed25519, hex; null unless that is its proof. */
+    signature: string | null;
     unconfirmed: boolean;
   } | null;
   trace: { node: NodeId; callsign: string | null; at: string }[];

@@ -1,0 +1,137 @@
+/** Nodes of TestMesh that seal as real ones do, with prekeys and records that tests change. For tests only. */
+import { createSealer } from "../identity/sealer.ts";
+import { generateDhKey, generateIdentity, type DhKey, type Identity } from "../identity/keys.ts";
+import { MAIL_SESSIONS, type Prekey } from "../identity/record.ts";
+import type { NodeId } from "../kernel/ids.ts";
+import { seededRandom } from "../kernel/random.ts";
+import type { CustodyLimits, Sealer, SessionRoots } from "./context.ts";
+import { BundleKind, decodeBundleFrame } from "../wire/bundle.ts";
+import { FrameType } from "../wire/constants.ts";
+import { TestMesh, type TestNode } from "./testing.ts";
+
+/** What a node has beside its disk, as far as sealing goes; a restart keeps it. */
+export class SealingNode {
+  readonly identity: Identity;
+  readonly prekeys = new Map<number, DhKey>();
+  current!: Prekey;
+  capabilities: readonly string[] = [MAIL_SESSIONS];
+  /** Of its record. */
+  sequence = 0;
+  readonly #listeners: (() => void)[] = [];
+  readonly #random;
+
+  constructor(seed: number) {
+    this.#random = seededRandom(seed);
+    this.identity = generateIdentity(this.#random);
+    this.rotate();
+  }
+
+  rotate(): void {
+    const key = generateDhKey(this.#random);
+    const keyId = 1 + this.#random.below(2 ** 31);
+    this.prekeys.set(keyId, key);
+    this.publish(keyId);
+  }
+
+  /** A record that names this one, which is here or was. */
+  publish(keyId: number): void {
+    const key = this.prekeys.get(keyId);
+    if (key !== undefined) this.current = { keyId, publicKey: key.publicKey };
+    this.sequence++;
+  }
+
+  /** All but the current one are deleted. */
+  forgetOldPrekeys(): void {
+    for (const keyId of this.prekeys.keys()) if (keyId !== this.current.keyId) this.prekeys.delete(keyId);
+    for (const listener of this.#listeners) listener();
+  }
+
+  find(keyId: number): DhKey | undefined {
+    return this.prekeys.get(keyId);
+  }
+
+  onGone(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+}
+
+export class SealingMesh extends TestMesh {
+  readonly sealing = new Map<NodeId, SealingNode>();
+  readonly #byIdentity = new Map<NodeId, SealingNode>();
+
+  /** A line of nodes that seal for real. */
+  async sealingLine(names: readonly string[], limits: Partial<CustodyLimits> = {}): Promise<TestNode[]> {
+    const nodes = await this.line(names, limits);
+    for (const [index, node] of nodes.entries()) {
+      const sealing = new SealingNode(1_000 + index);
+      this.sealing.set(node.id, sealing);
+      this.#byIdentity.set(sealing.identity.id, sealing);
+      node.crash();
+    }
+    for (const node of nodes) await this.restart(node);
+    return nodes;
+  }
+
+  of(node: TestNode): SealingNode {
+    return this.sealing.get(node.id)!;
+  }
+
+  /** A new start: its sessions are new ones. The same `life` as before is a resumed snapshot. */
+  async restart(node: TestNode, life = node.life + 1): Promise<void> {
+    if (node.custody !== undefined) node.crash();
+    node.life = life - 1;
+    node.sealer = this.#sealerOf(node, life);
+    await node.start();
+  }
+
+  /** The real one, for nodes whose ids are no keys. */
+  #sealerOf(node: TestNode, life: number): Sealer {
+    const own = this.of(node);
+    const idOf = (id: NodeId): NodeId => this.sealing.get(id)!.identity.id;
+    const random = seededRandom(7_000 * life + node.name.charCodeAt(0));
+    const real = createSealer({
+      identity: own.identity,
+      prekeys: own,
+      recordOf: (id) => {
+        const of = this.#byIdentity.get(id);
+        return of === undefined
+          ? undefined
+          : { prekey: of.current, capabilities: of.capabilities, sequence: of.sequence };
+      },
+      sessions: { network: "test", clock: this.clock, random },
+    });
+    const sessions = real.sessions!;
+    const testIdOf = (id: NodeId) => [...this.sealing].find(([, { identity }]) => identity.id === id)![0];
+    const rootsOf = (roots: SessionRoots): SessionRoots => ({
+      find: (id, session) => roots.find(testIdOf(id), session),
+      since: (id) => roots.since(testIdOf(id)),
+    });
+    return {
+      keyFor: (to) => real.keyFor(idOf(to)),
+      seal: (to, ...rest) => real.seal(idOf(to), ...rest),
+      sealOnce: (to, ...rest) => real.sealOnce(idOf(to), ...rest),
+      inSegments: (to, ...rest) => real.inSegments(idOf(to), ...rest),
+      open: (from, sealed, associated, roots) => real.open(idOf(from), sealed, associated, rootsOf(roots)),
+      openInSegments: (from, opening, bytes, associated, roots) =>
+        real.openInSegments(idOf(from), opening, bytes, associated, rootsOf(roots)),
+      segmentsUnder: real.segmentsUnder,
+      sessions: {
+        ...sessions,
+        isKnownTo: (id) => sessions.isKnownTo(idOf(id)),
+        take: (to) => sessions.take(idOf(to)),
+        proven: (to, id) => sessions.proven(idOf(to), id),
+        lost: (to, id) => sessions.lost(idOf(to), id),
+        end: (to, id) => sessions.end(idOf(to), id),
+        isLost: (to, id) => sessions.isLost(idOf(to), id),
+      },
+    };
+  }
+}
+
+/** Forms of the bundles with mail that the node sent, in order, each once for each time that it went. */
+export const formsOf = (mesh: TestMesh, node: TestNode): number[] =>
+  mesh.log.flatMap(({ from, type, bytes }) => {
+    if (from !== node.name || type !== FrameType.bundle) return [];
+    const { bundle } = decodeBundleFrame(bytes);
+    return bundle.header.kind === BundleKind.message ? [bundle.sealed[0]!] : [];
+  });
