@@ -68,6 +68,7 @@ const quiet: Readonly<Record<string, string>> = {
   overlays: "mail has to be on another way within seconds of the death of the first",
   sandbox: "the node has to answer while plugins keep every processor busy",
   serf: "a member has to be seen, or seen gone, within seconds, as agents see it",
+  silence: "a cut has to be seen within 5 s, half of every processor busy with nothing",
   transports: "a node that comes back has to be met within two seconds",
 };
 

@@ -397,4 +397,4 @@ export class Connection implements Line {
 
 /** For callers of whom it is not known yet what they are. */
 export const errorLine = (code: string, message: string): string =>
-  `${JSON.stringify({ status: "error", error: { code, message } })}\n`;
+  `${JSON.stringify({ status: "error", error: message, code })}\n`;

@@ -5,7 +5,7 @@
 import type { IncomingMessage, SentMessage } from "@godwit/sdk";
 import type { Item } from "./lines.ts";
 import { faultOf, type Session, type SessionDeps } from "./session.ts";
-import { type Fault, formatTelegram, isoTime, parseMessageId, readTelegram } from "./telegram.ts";
+import { type Fault, formatTelegram, isoTime, parseMessageId, readTelegram, toUuid } from "./telegram.ts";
 
 /** Messages handed out and not yet acknowledged. */
 export const UNACKED_MAX = 16;
@@ -28,7 +28,9 @@ export class Program implements Session {
     if (item.kind !== "line" || item.text.trim() === "") return;
     const value = item.isUtf8 ? parseObject(item.text) : undefined;
     if (value === undefined) {
-      const message = item.isUtf8 ? "the line is not a JSON object" : "the line is not UTF-8";
+      const message = item.isUtf8
+        ? "Malformed JSON: the line is not a JSON object"
+        : "Invalid UTF-8 encoding: the line is not UTF-8";
       return this.#refuse(null, { code: "GODWIT_REQUEST_INVALID", message });
     }
     if ("receive" in value) return this.#receive(value["receive"]);
@@ -59,7 +61,7 @@ export class Program implements Session {
     try {
       const { id } = await mesh.send(read.message);
       count("accepted");
-      this.#answer({ message_id: messageId, status: "accepted", id });
+      this.#answer({ message_id: messageId ?? toUuid(id), status: "accepted", id });
     } catch (error) {
       count("refused");
       this.#refuse(messageId, faultOf(error));
@@ -162,7 +164,7 @@ export class Program implements Session {
   /** `messageId` null: the line had none; undefined: it was no message. */
   #refuse(messageId: string | null | undefined, { code, message }: Fault): void {
     const of = messageId === undefined ? {} : { message_id: messageId };
-    this.#answer({ ...of, status: "error", error: { code, message } });
+    this.#answer({ ...of, status: "error", error: message, code });
   }
 }
 

@@ -12,6 +12,7 @@ import {
   toTelexPriority,
   toUuid,
 } from "./telegram.ts";
+import recorded from "./recorded-lines.json" with { type: "json" };
 import { FakeMesh } from "./testing.ts";
 
 const uuid = "6F9619FF-8B86-4D01-B42D-00C04FC964FF";
@@ -80,9 +81,7 @@ describe("reading", () => {
     });
   });
 
-  const { message_id: _id, ...without } = good;
   test.each([
-    ["message_id", without],
     ["message_id", { ...good, message_id: "17" }],
     ["timestamp_created", { ...good, timestamp_created: "yesterday" }],
     ["routing", { ...good, routing: "NYCC" }],
@@ -98,7 +97,9 @@ describe("reading", () => {
   ])("names %s", (path, value) => {
     const read = readTelegram(value, 100);
     expect(read).toMatchObject({ fault: { code: "GODWIT_REQUEST_INVALID" } });
-    expect("fault" in read && read.fault.message.startsWith(`${path}: expected `)).toBe(true);
+    expect("fault" in read && read.fault.message.startsWith(`Validation error: ${path}: expected `)).toBe(
+      true,
+    );
   });
 
   test("bounds the body in bytes, not characters", () => {
@@ -136,3 +137,30 @@ test("writing gives one line that can be sent on, binary bodies in base64, large
   expect(content(Uint8Array.of(255, 0))).toMatchObject({ body: null, body_base64: "/wA=" });
   expect(content(undefined)).toMatchObject({ body: null, size: 13 });
 });
+
+interface RecordedLine {
+  readonly what: string;
+  readonly line: string;
+  readonly accepted?: Readonly<Record<"to" | "body", string>> & { readonly [field: string]: unknown };
+  readonly error?: string;
+}
+
+/** Shapes that clients of Project Telex write: append-only. */
+const { lines } = recorded as { lines: RecordedLine[] };
+
+test.each(lines.filter(({ accepted }) => accepted !== undefined).map((one) => [one.what, one] as const))(
+  "a line of Project Telex is a message: %s",
+  (_, { line, accepted }) => {
+    const read = readTelegram(JSON.parse(line), 65_536);
+    if ("fault" in read) throw new Error(read.fault.message);
+    const { to, priority, subject, body, idempotencyKey: key } = read.message;
+    const text = new TextDecoder().decode(body);
+    expect({
+      to,
+      priority,
+      ...(subject === undefined ? {} : { subject }),
+      body: text,
+      ...(key === undefined ? {} : { key }),
+    }).toEqual(accepted as never);
+  },
+);

@@ -54,16 +54,22 @@ const object = { error: "expected an object" };
 
 /** Fields beyond these are skipped. */
 const telegram = z.object({
-  message_id: z.string({ error: "expected a UUID" }).check(
-    z.regex(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i, {
-      error: "expected a UUID",
-    }),
+  message_id: z.optional(
+    z.nullable(
+      z.string({ error: "expected a UUID" }).check(
+        z.regex(/^[0-9a-f]{8}(-?)[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{12}$/i, {
+          error: "expected a UUID",
+        }),
+      ),
+    ),
   ),
   timestamp_created: z.optional(
-    z.string({ error: "expected a moment in ISO 8601, such as 2026-01-31T12:00:00Z" }).check(
-      z.refine((text) => /^\d{4}-\d\d-\d\dT/.test(text) && !Number.isNaN(Date.parse(text)), {
-        error: "expected a moment in ISO 8601, such as 2026-01-31T12:00:00Z",
-      }),
+    z.nullable(
+      z.string({ error: "expected a moment in ISO 8601, such as 2026-01-31T12:00:00Z" }).check(
+        z.refine((text) => /^\d{4}-\d\d-\d\d[T ]/.test(text) && !Number.isNaN(Date.parse(text)), {
+          error: "expected a moment in ISO 8601, such as 2026-01-31T12:00:00Z",
+        }),
+      ),
     ),
   ),
   routing: z.object(
@@ -93,7 +99,10 @@ const telegram = z.object({
   trace: z.optional(z.array(z.unknown(), { error: "expected a list" })),
 });
 
-/** The telegram as a message for the mesh, or what is wrong with it, naming the first bad field. */
+/**
+ * The telegram as a message for the mesh, or what is wrong with it, naming the first bad field: `Validation error:` is how Project Telex
+ * begins, and its clients look for that. Without `message_id` each line is a message of its own.
+ */
 export function readTelegram(
   value: unknown,
   bodyBytesMax: number,
@@ -102,7 +111,8 @@ export function readTelegram(
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     const path = (issue?.path ?? []).map(String).join(".") || "the message";
-    return { fault: { code: "GODWIT_REQUEST_INVALID", message: `${path}: ${lower(issue?.message)}` } };
+    const message = `Validation error: ${path}: ${lower(issue?.message)}`;
+    return { fault: { code: "GODWIT_REQUEST_INVALID", message } };
   }
   const { message_id: uuid, routing, content } = parsed.data;
   const body = new TextEncoder().encode(content.body);
@@ -118,11 +128,14 @@ export function readTelegram(
       contentType: content.content_type ?? "text/plain",
       // Project Telex hands a message to any machine of the location while the addressed one is away.
       failover: routing.failover ?? true,
-      idempotencyKey: `telex:${uuid.toLowerCase()}`,
+      ...(uuid === undefined || uuid === null ? {} : { idempotencyKey: keyOf(uuid) }),
       ...(content.subject === undefined || content.subject === null ? {} : { subject: content.subject }),
     },
   };
 }
+
+/** One id in any of its forms is one message. */
+const keyOf = (uuid: string): string => `telex:${toUuid(uuid.replaceAll("-", "").toLowerCase())}`;
 
 const lower = (text = "invalid"): string => text.charAt(0).toLowerCase() + text.slice(1);
 

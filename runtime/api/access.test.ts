@@ -35,6 +35,7 @@ describe("access", () => {
         "get /messages/{id}/body": "read",
         "get /metrics": "read",
         "get /openapi.json": "read",
+        "get /profile": "admin",
         "get /tokens": "admin",
         "post /engines/{engine}/keys/{key}": "operate",
         "post /forwards": "operate",

@@ -21,11 +21,12 @@ import type { ForwardTable, NodeView, TokenStore } from "../view/contract/node.t
 import type { PagesDesk } from "../view/contract/pages.ts";
 import type { Said } from "./exchange.ts";
 import { problemResponse, requestInvalid } from "./problem.ts";
-import { defineRoute, jsonResponse, type ApiParts, type Route } from "./route.ts";
+import { defineRoute, jsonResponse, type ApiParts, type Profiler, type Route } from "./route.ts";
 import { joinRoutes } from "./routes-join.ts";
 import { closedRoutes } from "./routes-closed.ts";
 import { meshRoutes } from "./routes-mesh.ts";
 import { logRoutes } from "./routes-logs.ts";
+import { profileRoutes } from "./routes-profile.ts";
 import { messageRoutes } from "./routes-messages.ts";
 import type { PluginDesk } from "../view/contract/plugins.ts";
 import { pluginRoutes } from "./routes-plugins.ts";
@@ -53,6 +54,7 @@ export interface ApiOptions {
   readonly recent: RecentLog;
   readonly metrics: Metrics;
   readonly version: string;
+  readonly profiler: Profiler;
   /** What is open on loopback is so to everybody who comes by an address: `api.public_read`, which a reload may change. */
   readonly isReadPublic: () => boolean;
   /** Aborts when the API stops; event streams and traces end with it. */
@@ -73,6 +75,7 @@ export function apiRoutes(version: string): Route[] {
     ...joinRoutes(),
     ...messageRoutes(),
     ...logRoutes(),
+    ...profileRoutes(),
     ...tokenRoutes(),
     ...forwardRoutes(),
     ...pluginRoutes(),
@@ -93,9 +96,20 @@ export function apiRoutes(version: string): Route[] {
 }
 
 export function createApi(options: ApiOptions): Api {
-  const { view, tokens, forwards, plugins, clock, log, recent, signal } = options;
+  const { view, tokens, forwards, plugins, clock, log, recent, signal, profiler } = options;
   const bodies = new BodyReader(clock);
-  const parts: ApiParts = { view, tokens, forwards, plugins, clock, log, recent, signal, bodies };
+  const parts: ApiParts = {
+    view,
+    tokens,
+    forwards,
+    plugins,
+    clock,
+    log,
+    recent,
+    signal,
+    bodies,
+    profiler,
+  };
   const door = new Door(options);
   const app: Api = new Hono<ApiEnv>({ strict: true, router: new TableRouter() });
   const routes = apiRoutes(options.version);

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { LOG_WAITERS_MAX } from "./routes-logs.ts";
-import { call, loopback, problemIn } from "./testing-calls.ts";
+import { call, loopback, problemIn, remote, socket } from "./testing-calls.ts";
+import type { Connection } from "./access.ts";
 import { createRig } from "./testing.ts";
 import type { LogsView } from "../view/contract/node.ts";
 
@@ -72,4 +73,17 @@ test("no token, or one that may read and no more, is not shown the log", async (
   expect((await call(rig, "GET", "/logs", {}, loopback)).status).toBe(401);
   expect((await call(rig, "GET", "/logs", as("read-secret"), loopback)).status).toBe(403);
   expect((await call(rig, "GET", "/logs", as("operate-secret"), loopback)).status).toBe(200);
+});
+
+test("a profile is made through the control socket, and over TCP for admin tokens where the configuration says so", async () => {
+  const ask = async (isProfiledOverTcp: boolean, connection: Connection, token?: string) => {
+    const init = token === undefined ? {} : { headers: { authorization: `Bearer ${token}` } };
+    return (await call(createRig({ isProfiledOverTcp }), "GET", "/profile?seconds=1", init, connection))
+      .status;
+  };
+  expect(await ask(false, socket)).toBe(200);
+  expect(await ask(false, remote, "admin-secret")).toBe(403);
+  expect(await ask(true, remote, "admin-secret")).toBe(200);
+  expect(await ask(true, remote)).toBe(401);
+  expect(await ask(true, socket)).toBe(200);
 });

@@ -1,5 +1,6 @@
 /** The shape of one route: the table made of these drives dispatch, access, validation, metrics and OpenAPI alike. */
 import type { z } from "zod";
+import type { Profile } from "../kernel/profile.ts";
 import type { Clock } from "../kernel/clock.ts";
 import type { Log } from "../kernel/log.ts";
 import type { RecentLog } from "../kernel/recent-log.ts";
@@ -8,6 +9,13 @@ import { type ApiRequest, type Said, TextAnswer } from "./exchange.ts";
 import type { BodyReader } from "./body.ts";
 import type { ForwardTable, NodeView, TokenStore } from "../view/contract/node.ts";
 import type { PluginDesk } from "../view/contract/plugins.ts";
+
+export interface Profiler {
+  /** Profiles are not for the control socket alone. */
+  readonly isOverTcp: boolean;
+  /** As `profileProcess`. */
+  take(seconds: number, signal: AbortSignal): Promise<Profile>;
+}
 
 export interface ApiParts {
   readonly view: NodeView;
@@ -18,6 +26,7 @@ export interface ApiParts {
   readonly log: Log;
   readonly recent: RecentLog;
   readonly bodies: BodyReader;
+  readonly profiler: Profiler;
   /** Aborts when the API stops: endless responses end. */
   readonly signal: AbortSignal;
 }

@@ -53,10 +53,15 @@ function stateRoutes(): Route[] {
       path: "/mesh/peers",
       operation: "getPeers",
       summary:
-        "Every node this one knows, with its live links; and the overlays below, with their own neighbours.",
+        "The neighbours that can be reached now, with their links; with `all` every node that this one knows. And the overlays below, with their own neighbours.",
       access: readable,
+      query: schemas.peersQuery,
       answers: [{ status: 200, description: "peers", schema: schemas.peers }],
-      handle: ({ parts }) => jsonResponse({ peers: parts.view.peers(), overlays: parts.view.overlays() }),
+      handle: ({ parts: { view }, query }) =>
+        jsonResponse({
+          peers: view.peers(query.all === "true" ? "all" : "reachable"),
+          overlays: view.overlays(),
+        }),
     }),
     defineRoute({
       method: "get",

@@ -115,7 +115,7 @@ export const peer = z.object({
   trust_reason: z.string().nullable(),
   trust_until: moment.nullable(),
   score: z.number().min(0).max(1),
-  state: z.enum(["connected", "connecting", "disconnected", "blocked"]),
+  state: z.enum(["connected", "silent", "connecting", "disconnected", "blocked"]),
   links: z.array(
     z.object({
       transport: z.string(),
@@ -164,6 +164,7 @@ export const member = z.object({
   since: moment,
   reason: z.string(),
   source: nodeId.nullable().describe("null: this node's own links, routes and pings"),
+  tags: z.array(z.string()).readonly().describe("what the node says of its machine; nobody checks it"),
   last_heard: moment.nullable(),
 }) satisfies z.ZodType<MemberView>;
 export const members = z.object({ members: z.array(member) });
@@ -250,6 +251,7 @@ export const message = z.object({
   created_at: moment,
   delivered_at: moment.nullable(),
   expires_in_seconds: count.nullable().describe("what is left of the life of an own message that is open"),
+  expires_at: moment.nullable().describe("the same by this node's clock"),
   receipt: z
     .object({
       by: nodeId,
@@ -341,6 +343,13 @@ export const messagesQuery = z.strictObject({
   box: z.enum(boxes).default("inbox"),
   limit: z.coerce.number().int().min(1).max(PAGE_MAX).default(PAGE_DEFAULT),
   after: z.string().min(1).max(128).optional(),
+});
+
+export const peersQuery = z.strictObject({
+  all: z
+    .enum(["true", "false"])
+    .default("false")
+    .describe("true: nodes that cannot be reached now as well, with their state"),
 });
 
 export const trustBody = z.strictObject({

@@ -67,6 +67,7 @@ export const requests: Record<string, { path?: string; init?: RequestInit }> = {
   "delete /messages/{id}": { path: `/messages/${messageId1}` },
   "get /messages/{id}/body": { path: `/messages/${messageId1}/body` },
   "get /logs": {},
+  "get /profile": { path: "/profile?seconds=0.05" },
   "get /forwards": {},
   "post /forwards": { init: json({ listen: "127.0.0.1:0", to: "DUN-A", target: "127.0.0.1:80" }) },
   "delete /forwards/{id}": { path: "/forwards/f0" },

@@ -46,6 +46,7 @@ export const sampleMessage: MessageView = {
   created_at: "2026-01-01T00:00:00.000Z",
   delivered_at: "2026-01-01T00:00:01.000Z",
   expires_in_seconds: null,
+  expires_at: null,
   receipt: {
     by: nodeA,
     by_callsign: "DUN-A",
@@ -163,7 +164,7 @@ export class FakeNode implements NodeView {
     ];
   }
 
-  peers() {
+  peers(which: "reachable" | "all") {
     this.#fail();
     const link = {
       transport: "lan",
@@ -174,7 +175,7 @@ export class FakeNode implements NodeView {
       up_seconds: 60,
       secret_epoch: null,
     };
-    return [
+    const rows = [
       {
         id: nodeB,
         callsign: "LON-B",
@@ -204,6 +205,7 @@ export class FakeNode implements NodeView {
         quarantine: { reason: "lost mail", until: "2026-01-01T00:00:00.000Z", offences: 1 },
       },
     ];
+    return which === "all" ? rows : rows.slice(0, 1);
   }
 
   members() {
@@ -212,8 +214,8 @@ export class FakeNode implements NodeView {
     const own = { callsign: "DUN-A", state: "alive" as const, incarnation: 16_777_216, reason: "this node" };
     const gone = { callsign: null, state: "failed" as const, incarnation: 33_554_433, reason: "link closed" };
     return [
-      { id: nodeA, ...own, since, source: null, last_heard: since },
-      { id: nodeC, ...gone, since, source: nodeB, last_heard: null },
+      { id: nodeA, ...own, since, source: null, tags: ["arch-x64", "storage"], last_heard: since },
+      { id: nodeC, ...gone, since, source: nodeB, tags: [], last_heard: null },
     ];
   }
 
@@ -477,12 +479,41 @@ export const noPages: PagesDesk = {
   call: () => Promise.reject(godwitError("GODWIT_NOT_FOUND", "no plugin runs here that has pages")),
 };
 
+const fakeProfile = {
+  cpu: {
+    nodes: [
+      {
+        id: 1,
+        callFrame: { functionName: "(root)", url: "", lineNumber: -1, columnNumber: -1 },
+        hitCount: 6,
+      },
+      {
+        id: 2,
+        callFrame: { functionName: "onFrame", url: "file:///a/session.ts", lineNumber: 41, columnNumber: 3 },
+        hitCount: 2,
+      },
+    ],
+    startTime: 0,
+    endTime: 10_000,
+    samples: [1, 1, 1, 1, 1, 1, 2, 2],
+    timeDeltas: [],
+  },
+  heap: {
+    bytes: 2_097_152,
+    capacityBytes: 4_194_304,
+    extraBytes: 1_024,
+    objects: 30,
+    byType: [{ type: "Array", count: 20 }],
+  },
+};
+
 interface RigOptions {
   /** In place of the manual one, where real sockets are involved. */
   readonly clock?: Clock;
   readonly log?: Log;
   readonly pages?: PagesDesk;
   readonly isReadPublic?: boolean;
+  readonly isProfiledOverTcp?: boolean;
 }
 
 /** An API over a fake node. */
@@ -505,6 +536,7 @@ export function createRig(options: RigOptions = {}): Rig {
     recent,
     metrics,
     version: "0.1.0",
+    profiler: { isOverTcp: options.isProfiledOverTcp ?? true, take: () => Promise.resolve(fakeProfile) },
     isReadPublic: () => options.isReadPublic === true,
     signal: stop.signal,
   });

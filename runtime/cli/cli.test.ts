@@ -70,8 +70,11 @@ describe("every command that asks the node", () => {
     ["status", '"network":"telex"', 0],
     ["health", '{"status":"ok"', 0],
     ["peers", '{"peers":[', 0],
+    ["profile --seconds 1", '{"seconds":1,"cpu":{"nodes":[', 0],
     ["members", '{"members":[', 0],
     ["members --state failed", '"reason":"link closed"', 0],
+    ["members --tag storage --tag arch-x64", '"tags":["arch-x64","storage"]', 0],
+    ["members --tag storage --tag gpu", '{"members":[]}', 0],
     ["routes", '{"routes":[', 0],
     ["why NYC-C", '"explanation"', 0],
     ["trace NYC-C", '"reached":true', 0],
@@ -205,6 +208,15 @@ describe("output for people", () => {
       "
     `);
     expect((await godwit("peers")).out).toMatchInlineSnapshot(`
+      "ID          CALLSIGN  TRUST   STATE      LINK                     RTT      SEEN
+      aibaeaqcai  LON-B     member  connected  -> tcp://192.0.2.1:4860  1.25 ms  now
+
+      yggdrasil (transports.overlay) 200:1::2
+      PEER      STATE  REACHED                  RTT
+      200:3::4  up     -> tls://192.0.2.7:9001  1.50 ms
+      "
+    `);
+    expect((await godwit("peers --all")).out).toMatchInlineSnapshot(`
       "ID          CALLSIGN  TRUST    STATE         LINK                     RTT      SEEN
       aibaeaqcai  LON-B     member   connected     -> tcp://192.0.2.1:4860  1.25 ms  now
       ambqgaydam  -         unknown  disconnected  -                        -        never

@@ -18,7 +18,10 @@ export const nodeRows: readonly CommandSpec[] = [
       ...watched,
     },
   ),
-  row("peers", "", none, "known nodes and live links", async () => (await mesh()).peers, watched),
+  row("peers", "", none, "the neighbours now, and their links", async () => (await mesh()).peers, {
+    all: { help: "nodes that cannot be reached now as well, with their state" },
+    ...watched,
+  }),
   row(
     "members",
     "",
@@ -27,6 +30,11 @@ export const nodeRows: readonly CommandSpec[] = [
     async () => (await mesh()).members,
     {
       state: { value: "STATE", help: "only those that are alive, suspect, failed or left" },
+      tag: {
+        value: "TAG",
+        help: "only those that say this of their machine: gpu, arch-arm64",
+        repeats: true,
+      },
       ...watched,
     },
   ),
@@ -62,6 +70,20 @@ export const nodeRows: readonly CommandSpec[] = [
     {
       count: { value: "N", help: "ask so often and end" },
       interval: { value: "DURATION", help: "between two; 1s by default, at least 100ms" },
+    },
+  ),
+  row(
+    "profile",
+    "",
+    none,
+    "where the node spends its time, and what its memory holds",
+    async () => (await import("./commands/profile.ts")).profile,
+    {
+      seconds: { value: "N", help: "sample for so long, up to 60; 10 by default" },
+      out: {
+        value: "PATH",
+        help: "write the profile to a file .cpuprofile, for the developer tools of a browser",
+      },
     },
   ),
   row(

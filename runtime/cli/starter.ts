@@ -1,6 +1,6 @@
 /** The configuration that `init`, `join` and a first boot write: only what was asked for is set, the rest stands as comments. */
 import { mkdirSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+import { basename, dirname, extname, join, resolve } from "node:path";
 import { godwitError } from "../kernel/errors.ts";
 import { writeWhole } from "../kernel/whole-file.ts";
 
@@ -29,6 +29,20 @@ export function placeOf({
 }): string | undefined {
   const place = option("state-dir");
   return place === undefined ? undefined : resolve(place);
+}
+
+/**
+ * Where a node keeps its identity and store whose configuration was named: beside that, so that it is neither the machine's own node nor
+ * another one of this folder. Undefined: the configuration is the usual one, or the environment says where.
+ */
+export function placeBeside(
+  named: string | undefined,
+  env: Readonly<Record<string, string | undefined>>,
+): string | undefined {
+  if (named === undefined || env["GODWIT_NODE__STATE_DIR"] || env["STATE_DIRECTORY"]) return undefined;
+  const path = resolve(named);
+  if (path === defaultConfigPath(env)) return undefined;
+  return join(dirname(path), `${basename(path, extname(path))}.state`);
 }
 
 /** As root the system's place, else the user's. */

@@ -1,5 +1,6 @@
 /** Every command that exists, in the order of the help. A row here is all that the help, the parser and the hints know. */
 import type { CommandSpec, OptionSpec } from "./command.ts";
+import { configRows } from "./config-rows.ts";
 import { nodeRows } from "./node-rows.ts";
 import { pluginRows } from "./plugin-rows.ts";
 import { hidden, none, paging, row, watched } from "./row.ts";
@@ -7,7 +8,6 @@ import { hidden, none, paging, row, watched } from "./row.ts";
 const mesh = () => import("./commands/mesh.ts");
 const messages = () => import("./commands/messages.ts");
 const tokens = () => import("./commands/tokens.ts");
-const config = () => import("./commands/config.ts");
 const plugin = () => import("./commands/plugin.ts");
 const author = () => import("./commands/plugin-author.ts");
 const offers = () => import("./commands/offers.ts");
@@ -49,6 +49,10 @@ export const commands: readonly CommandSpec[] = [
     join: {
       value: "file:PATH",
       help: "join with this invitation (or credential:NAME, or the line itself) where there is no configuration yet",
+    },
+    "telex-config": {
+      value: "PATH",
+      help: "instead of a configuration: the file of a Project Telex node, and its TELEX_* variables; it is only read",
     },
   }),
   row(
@@ -111,26 +115,7 @@ export const commands: readonly CommandSpec[] = [
     },
   ),
   row("id", "", none, "this node's id, running or not", async () => (await import("./commands/init.ts")).id),
-  row("config check", "", none, "is the configuration right", async () => (await config()).check),
-  row(
-    "config explain",
-    "[KEY]",
-    [0, 1],
-    "what each key means, its value, and where that comes from",
-    async () => (await config()).explain,
-  ),
-  row("config schema", "", none, "JSON Schema of the configuration", async () => (await config()).schema),
-  row(
-    "config import-telex",
-    "[FILE]",
-    [0, 1],
-    "turn a Project Telex node file into a configuration",
-    async () => (await import("./commands/import-telex.ts")).importTelex,
-    {
-      env: { help: "TELEX_* variables count too, above the file" },
-      "allow-from": { value: "CIDR", help: "who may call the telex port beyond loopback", repeats: true },
-    },
-  ),
+  ...configRows,
   ...nodeRows,
   row(
     "send",

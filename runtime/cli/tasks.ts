@@ -11,7 +11,7 @@ export const TASKS: readonly (readonly [task: string, names: readonly string[]])
     "Set up a node",
     ["init", "join", "run", "install", "id", "config", "reload", "completion", "man", "version"],
   ],
-  ["Look closer", ["peers", "trace", "routes", "discovery", "events", "logs", "names"]],
+  ["Look closer", ["peers", "trace", "routes", "discovery", "events", "logs", "profile", "names"]],
   ["Who may do what", ["invite", "trust", "token", "secret", "authority", "revoke", "revocations", "list"]],
   ["Plugins", ["plugin", "heal", "engine", "wg", "serf"]],
   ["The store of a stopped node", ["store"]],

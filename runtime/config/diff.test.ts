@@ -51,6 +51,7 @@ const program = { name: '"tor"', command: '["/tor"]', needs_clock: "false" };
 
 const samples: Readonly<Record<string, readonly [string, string]>> = {
   "node.callsign": inTable("[node]", "callsign", '"DUN-A"', '"DUN-B"'),
+  "node.tags": inTable("[node]", "tags", '["storage"]', '["auto"]'),
   "node.location": inTable("[node]", "location", '"DUN"', '"LON"'),
   "node.network": inTable("[node]", "network", '"a"', '"b"'),
   "node.network_secret": inTable("[node]", "network_secret", '"env:ONE"', '["env:TWO", "env:ONE"]'),
@@ -65,6 +66,7 @@ const samples: Readonly<Record<string, readonly [string, string]>> = {
     ...plugin("grant", "[]", '["net.udp"]'),
     ...plugin("accept_missing", "[]", '["uid"]'),
   ]),
+  "api.profile": inTable("[api]", "profile", "false", "true"),
   "api.public_read": inTable("[api]", "public_read", "false", "true"),
   "api.listen": inTable("[api]", "listen", '"127.0.0.1:1"', '"127.0.0.1:2"'),
   "api.socket": inTable("[api]", "socket", '"/a"', '"/b"'),

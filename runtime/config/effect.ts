@@ -52,6 +52,7 @@ export const settings = {
     ({ node }) => node.location,
     "its record and its mail stand at that location for all of a life",
   ),
+  "node.tags": atStart(({ node }) => node.tags, "its record says them for all of a life"),
   "node.network": atStart(
     ({ node }) => node.network,
     "links, records and seals of a life are made for one mesh",
@@ -66,6 +67,7 @@ export const settings = {
   engines: instances,
   heal: instances,
   "api.listen": onReload(({ api }) => api.listen),
+  "api.profile": atStart(({ api }) => api.isProfiled, "who may ask is settled when the API opens"),
   "api.public_read": onReload(({ api }) => api.publicRead),
   "api.socket": atStart(({ api }) => api.socket, "the command line finds the running node by it"),
   names: onReload(({ names }) => [...names].sort(([a], [b]) => (a < b ? -1 : 1))),

@@ -48,6 +48,7 @@ describe("defaults", () => {
       network: "godwit",
       networkSecrets: [],
       stateDir: "/var/lib/godwit",
+      tags: [],
       clock: "auto",
       logLevel: "info",
       logFormat: "auto",
@@ -67,6 +68,7 @@ describe("defaults", () => {
       listen: [{ host: "127.0.0.1", port: 8000 }],
       publicRead: false,
       socket: "/var/lib/godwit/godwit.sock",
+      isProfiled: false,
       tokens: [],
     });
     expect(config.delivery.lifetimeMs).toBe(72 * 3_600_000);

@@ -47,6 +47,8 @@ export interface Config {
     readonly network: string;
     /** None: the mesh is open. Two: one replaces the other, the first is what we use ourselves. */
     readonly networkSecrets: readonly Secret[];
+    /** As written: `auto` stands for what is found. */
+    readonly tags: readonly string[];
     /** Absolute; need not exist yet. */
     readonly stateDir: string;
     /** Whether the wall clock is believed without anybody who confirms it. */
@@ -66,6 +68,8 @@ export interface Config {
     readonly publicRead: boolean;
     /** Absolute path, short enough for a unix socket. */
     readonly socket: string;
+    /** Profiles are made over TCP as well. */
+    readonly isProfiled: boolean;
     readonly tokens: readonly {
       readonly secret: Secret;
       readonly scopes: readonly ConfigTokenScope[];
@@ -359,6 +363,7 @@ function toConfig(
       networkSecrets: references.map((reference, index) =>
         secrets.read(reference, `node.network_secret${isList ? `[${index}]` : ""}`),
       ),
+      tags: node.tags,
       stateDir,
       clock: node.clock,
       logLevel: node.log_level,
@@ -373,6 +378,7 @@ function toConfig(
       listen: api.listen,
       publicRead: api.public_read,
       socket: api.socket ?? `${stateDir}/godwit.sock`,
+      isProfiled: api.profile,
       tokens: api.tokens.map(({ secret, scopes, label }, index) => ({
         secret: secrets.read(secret, `api.tokens[${index}].secret`, true),
         scopes: [...new Set(scopes)],

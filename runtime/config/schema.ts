@@ -143,6 +143,23 @@ const node = z.strictObject({
     .describe(
       "Where the identity, the messages and the control socket live. The only place Godwit writes to.",
     ),
+  tags: z
+    .array(
+      z
+        .string()
+        .regex(/^[a-z0-9]+(?:-[a-z0-9]+)*$/)
+        .max(32),
+    )
+    .max(16)
+    .register(expectations, {
+      type: "list",
+      expected:
+        'a list of at most 16 words such as "storage" or "solar-powered", of a-z, 0-9 and hyphens, or "auto"',
+    })
+    .prefault([])
+    .describe(
+      'What everybody in the mesh is told of this machine, for `godwit members --tag gpu`: your words, and "auto" for its architecture, classes of processors and memory, radios and GPU.',
+    ),
   clock: choice("auto", "trusted")
     .default("auto")
     .describe(
@@ -192,6 +209,13 @@ const api = z.strictObject({
   socket: absolutePath("to a unix socket", "<state_dir>/godwit.sock")
     .optional()
     .describe("The control socket of the command line. Whoever may open the file may do everything."),
+  profile: z
+    .boolean()
+    .register(expectations, { type: "true or false", expected: "true or false" })
+    .prefault(false)
+    .describe(
+      "Whether GET /profile is answered over TCP as well, to tokens of scope admin: it slows the node while it samples. Through the control socket it always is.",
+    ),
   tokens: z
     .array(
       z.strictObject({

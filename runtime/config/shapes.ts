@@ -23,7 +23,7 @@ import {
 
 export const settingsShape = table({
   node: or(
-    () => ({ network: "godwit", clock: "auto", log_level: "info", log_format: "auto" }),
+    () => ({ network: "godwit", tags: [], clock: "auto", log_level: "info", log_format: "auto" }),
     later(() =>
       table({
         callsign: or(undefined, made(text(matches(/^[A-Za-z0-9]{2,8}-[A-Za-z0-9]{1,8}$/)), parts.upperCase)),
@@ -49,6 +49,10 @@ export const settingsShape = table({
           ]),
         ),
         state_dir: or(undefined, text(matches(/^\/[^\0]*$/))),
+        tags: or(
+          () => [],
+          list(text(matches(/^[a-z0-9]+(?:-[a-z0-9]+)*$/), shorterThan(32)), shorterThan(16)),
+        ),
         clock: or(() => "auto", one(["auto", "trusted"])),
         log_level: or(() => "info", one(["debug", "info", "warn", "error"])),
         log_format: or(() => "auto", one(["auto", "json", "text"])),
@@ -151,7 +155,7 @@ export const settingsShape = table({
     ),
   ),
   api: or(
-    () => ({ listen: [{ host: "127.0.0.1", port: 8000 }], public_read: false, tokens: [] }),
+    () => ({ listen: [{ host: "127.0.0.1", port: 8000 }], public_read: false, profile: false, tokens: [] }),
     later(() =>
       table({
         listen: or(
@@ -168,6 +172,7 @@ export const settingsShape = table({
         ),
         public_read: or(() => false, flag()),
         socket: or(undefined, text(matches(/^\/[^\0]*$/))),
+        profile: or(() => false, flag()),
         tokens: or(
           () => [],
           list(

@@ -284,6 +284,14 @@ export const custodyLimitsDefault: CustodyLimits = {
   reofferCapMs: 3_600_000,
 };
 
+/** What is known of whether another node is there. */
+export interface Presence {
+  /** `left`: by a farewell that it signed itself; `failed`: this node found it gone; else `there`, and be it that nobody knows. */
+  of(id: NodeId): "there" | "failed" | "left";
+  /** `fn` hears of each node of which that may have changed, until the answer is called. */
+  watch(fn: (id: NodeId) => void): () => void;
+}
+
 export interface CustodyContext {
   readonly self: NodeId;
   readonly network: string;
@@ -304,6 +312,7 @@ export interface CustodyContext {
   isRefused(id: NodeId): boolean;
   /** Another machine may run under this identity, and which of the two goes on is not known yet: no new mail comes into this inbox. */
   isContested(): boolean;
+  readonly presence: Presence;
   readonly regard: CustodyRegard;
   readonly fullTables: Pick<FullTables, "refused">;
 }

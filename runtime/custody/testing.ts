@@ -17,6 +17,7 @@ import {
   type CustodyLimits,
   type Directory,
   type HopChoice,
+  type Presence,
   type Sealer,
   type SegmentOpening,
 } from "./context.ts";
@@ -271,6 +272,8 @@ export class TestNode {
   readonly system: { from: NodeId; plaintext: Uint8Array }[] = [];
   readonly refused = new Set<NodeId>();
   isContested = false;
+  readonly #presence = new Map<NodeId, ReturnType<Presence["of"]>>();
+  readonly #watchers = new Set<(id: NodeId) => void>();
   /** Whether a way over that neighbour is fit for large bundles. */
   takesBulk: (neighbour: NodeId) => boolean = () => true;
   /** Configured, or written to. */
@@ -304,6 +307,12 @@ export class TestNode {
     this.time = testTime(mesh.clock);
     this.#epoch = digest(Buffer.from(`epoch ${name}`)).slice(0, 8);
     this.epochHex = formatHex(this.#epoch);
+  }
+
+  /** What this node knows of whether another is there. */
+  knows(node: TestNode, presence: ReturnType<Presence["of"]>): void {
+    this.#presence.set(node.id, presence);
+    for (const watcher of this.#watchers) watcher(node.id);
   }
 
   /** From the disk, and back on its links. */
@@ -411,6 +420,13 @@ export class TestNode {
       verify: (id, bytes, signature) => Buffer.from(testSign(id, bytes)).equals(signature),
       isRefused: (id) => this.refused.has(id),
       isContested: () => this.isContested,
+      presence: {
+        of: (id) => this.#presence.get(id) ?? "there",
+        watch: (fn) => {
+          this.#watchers.add(fn);
+          return () => void this.#watchers.delete(fn);
+        },
+      },
       regard: {
         isKnown: (id) => this.known.has(id),
         worthOf: (id) => (this.known.has(id) || this.#isUp(id) ? "kept" : "none"),

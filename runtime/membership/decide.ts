@@ -12,6 +12,8 @@ export interface Evidence {
   readonly hasLeft: boolean;
   /** Some route leads there now, or a link. */
   readonly isReachable: boolean;
+  /** This node has links to it, and none answers as soon as usual. */
+  readonly isDoubted: boolean;
   /** Somebody's accusation stands at the newest incarnation known. */
   readonly isAccused: boolean;
   /** This node's own last link to it died, and nothing proved since that it lives. */
@@ -29,7 +31,7 @@ export interface Conclusion {
 }
 
 export function decideMember(evidence: Evidence): Conclusion {
-  const { state, hasLeft, isReachable, isAccused, isLinkLost, isUnanswered, isOverdue } = evidence;
+  const { state, hasLeft, isReachable, isDoubted, isAccused, isLinkLost, isUnanswered, isOverdue } = evidence;
   if (hasLeft) return { state: "left", next: "nothing" };
   if (!isReachable) {
     if (isAccused || isOverdue || isUnanswered) return { state: "failed", next: "nothing" };
@@ -37,6 +39,8 @@ export function decideMember(evidence: Evidence): Conclusion {
   }
   if (isUnanswered) return { state: "failed", next: "ping" };
   if (isAccused) return { state: state === "failed" ? "failed" : "suspect", next: "ping" };
+  // Its links say soon what they find; until then nobody else is asked.
+  if (isDoubted) return { state: "suspect", next: "wait" };
   // Others still lead there: they have been told to look, and the route goes if they find nothing.
   if (isLinkLost) return { state: "alive", next: "ping" };
   return { state: "alive", next: "nothing" };

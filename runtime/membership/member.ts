@@ -34,6 +34,8 @@ export interface Member {
   source: NodeId | "self";
   heardWallMs: number;
   isReachable: boolean;
+  /** This node's links to it are there and silent. */
+  isDoubted: boolean;
   isLinkLost: boolean;
   /** How, if it is. */
   lostBy: "closed" | "silent";
@@ -139,6 +141,7 @@ export class MemberTable {
       source: broughtBy,
       heardWallMs: 0,
       isReachable: false,
+      isDoubted: false,
       isLinkLost: false,
       lostBy: "closed",
       isUnanswered: false,

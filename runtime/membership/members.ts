@@ -4,14 +4,13 @@
  * from the node they speak of. Must never open a link, change a route, or trust one other member to evict a third.
  * Specified by docs/protocol/membership.md.
  */
-import type { Clock, LinkClass, Random, Timer } from "@godwit/sdk";
+import type { LinkClass, Timer } from "@godwit/sdk";
 import { TokenBucket } from "../kernel/backoff.ts";
 import type { NodeId } from "../kernel/ids.ts";
-import type { Regard } from "../kernel/room.ts";
-import type { Metrics } from "../kernel/metrics.ts";
 import { FrameType } from "../wire/constants.ts";
 import * as wire from "../wire/member-messages.ts";
 import { Credit } from "./credit.ts";
+import type { MembersDeps } from "./deps.ts";
 import { decideMember, type Conclusion, type MemberState } from "./decide.ts";
 import type { FactIndex } from "./digest.ts";
 import { Gossip, type HeldFact, isNewerFact } from "./gossip.ts";
@@ -53,30 +52,6 @@ const LAG_MS = 250;
 const AWARENESS_MAX = 4;
 const AWARENESS_DECAY_MS = 10_000;
 const SWEEP_MS = 600_000;
-
-export interface MembersDeps {
-  readonly self: NodeId;
-  readonly network: string;
-  readonly bootEpoch: number;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly metrics: Pick<Metrics, "counter" | "observedGauge">;
-  readonly regard: Regard;
-  sign(bytes: Uint8Array): Uint8Array;
-  verify(id: NodeId, bytes: Uint8Array, signature: Uint8Array): boolean;
-  /** To a neighbour; borrowed. */
-  send(to: NodeId, frame: Uint8Array, lane: "news" | "repair"): void;
-  /** Through the mesh; borrowed. */
-  sendRouted(to: NodeId, kind: "ping" | "pong", payload: Uint8Array): void;
-  isReachable(id: NodeId): boolean;
-  /** Probe the link to this neighbour now, if there is one. */
-  checkLink(id: NodeId): void;
-  /** Another life of this node said something of this epoch: the epoch to go on from; undefined: say nothing. */
-  outrun(epoch: number): number | undefined;
-  changed(row: MemberRow, previous: MemberState | undefined): void;
-  /** A fact was learned or a member forgotten: `undefined`. */
-  persist(id: NodeId, fact: wire.MemberFact | undefined): void;
-}
 
 export class Members {
   readonly #deps: MembersDeps;
@@ -170,6 +145,7 @@ export class Members {
     member.heardWallMs = this.#deps.clock.wallMs();
     if (member.state === "left") return;
     member.isLinkLost = true;
+    member.isDoubted = false;
     member.lostBy = how;
     // The link was a way itself, and of one that no route was heard of nobody says that it is gone.
     member.isReachable = this.#deps.isReachable(id);
@@ -183,6 +159,14 @@ export class Members {
       },
     );
     this.#judge(member, how === "closed" ? "link closed" : "link silent", "self");
+  }
+
+  /** No link of this node to it answers as soon as usual, or one does again. */
+  neighbourDoubted(id: NodeId, isDoubted: boolean): void {
+    const member = this.#table.get(id);
+    if (member === undefined) return;
+    member.isDoubted = isDoubted;
+    this.#judge(member, isDoubted ? "link silent" : "link answers", "self");
   }
 
   /** A probe on the link to it was missed: the others with a link to it should look as well. */
@@ -391,6 +375,7 @@ export class Members {
       state: previous,
       hasLeft: member.held?.fact.kind === wire.MemberEntryKind.left,
       isReachable: member.isReachable,
+      isDoubted: member.isDoubted,
       isAccused: this.#isAccused(member),
       isLinkLost: member.isLinkLost,
       isUnanswered: member.isUnanswered,

@@ -14,6 +14,7 @@ export interface OwnRecordDeps {
   readonly network: string;
   readonly callsign: string | undefined;
   readonly location: string | undefined;
+  readonly tags: readonly string[];
   readonly clock: Clock;
   readonly log: Log;
   /** Higher than any before it, over restarts too. */
@@ -84,7 +85,7 @@ export class OwnRecord {
   /** Rejects when the sequence number cannot be made durable: the old record stays. */
   async publish(): Promise<void> {
     this.#isStale = false;
-    const { identity, network, callsign, location } = this.#deps;
+    const { identity, network, callsign, location, tags } = this.#deps;
     const bytes = encodeRecord(
       identity,
       {
@@ -92,7 +93,7 @@ export class OwnRecord {
         callsign,
         location,
         endpoints: this.#endpoints,
-        capabilities: [MAIL_SESSIONS],
+        capabilities: [MAIL_SESSIONS, ...tags],
         prekey: this.#deps.prekey(),
         nameProof: this.#nameProof,
       },

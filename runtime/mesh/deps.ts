@@ -57,6 +57,8 @@ export interface MeshDeps extends MeshSettings {
   readonly authority?: NodeId | undefined;
   readonly callsign: string | undefined;
   readonly location: string | undefined;
+  /** What its record says of the machine, as `RecordFields.capabilities`; none by default. */
+  readonly tags?: readonly string[];
   readonly clock: Clock;
   /** What ends, and when. The mesh looks after it; whoever opened the store opened it. */
   readonly time: NodeTime;

@@ -25,6 +25,8 @@ export interface MeshHooks {
   peerUp(peer: Peer): void;
   /** The only link to a neighbour missed a first probe. */
   peerQuiet(peer: Peer): void;
+  /** No link to a neighbour answers as soon as usual, or one does again: `peer.isDoubted` has changed. */
+  peerDoubted(peer: Peer): void;
   /** The last link is gone, or the neighbour restarted. `isSilent`: it answered no probe. */
   peerDown(peer: Peer, reason: string, isSilent: boolean): void;
   linkUp(peer: Peer, link: Link): void;

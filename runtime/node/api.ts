@@ -3,6 +3,7 @@ import { createApi } from "../api/app.ts";
 import { type ApiServers, startApiServers } from "../api/server.ts";
 import { type ConfiguredTokenStore, openTokenStore } from "../api/tokens.ts";
 import type { PassedListener } from "../api/http.ts";
+import { profileProcess } from "../kernel/profile.ts";
 import type { Scope } from "../kernel/scope.ts";
 import type { ForwardTable, NodeView } from "../view/contract/node.ts";
 import type { PagesDesk } from "../view/contract/pages.ts";
@@ -57,14 +58,18 @@ export async function openApi(ground: Ground, shown: Shown, scope: Scope): Promi
   const { config, store, clock, random, log, recent, metrics } = ground;
   const { passed, ...parts } = shown;
   const tokens = await openTokenStore({ store, random, clock, configured: tokensOf(config) });
+  const { listen, socket: socketPath, isProfiled } = config.api;
+  const profiler = {
+    isOverTcp: isProfiled,
+    take: (seconds: number, signal: AbortSignal) => profileProcess(seconds, clock, signal),
+  };
   const publicRead = new PublicRead(log);
   publicRead.configure(config);
   const isReadPublic = () => publicRead.isOn;
   const app = createApi({
-    ...{ ...parts, tokens, isReadPublic, clock, log, recent, metrics },
+    ...{ ...parts, tokens, isReadPublic, profiler, clock, log, recent, metrics },
     signal: scope.signal,
   });
-  const { listen, socket: socketPath } = config.api;
   const servers = await startApiServers({ app, clock, log, metrics, listen, socketPath, passed }, scope);
   return { servers, tokens, publicRead };
 }

@@ -10,6 +10,7 @@ import type { Heard, Hub } from "../kernel/hub.ts";
 import type { Scope } from "../kernel/scope.ts";
 import type { HubEvents } from "../view/node-events.ts";
 import { Mesh } from "../mesh/mesh.ts";
+import { tagsOf } from "./tags.ts";
 import type { Ground } from "./ground.ts";
 import type { Handshakes } from "./handshakes.ts";
 import type { Knot } from "./knot.ts";
@@ -24,7 +25,7 @@ export async function openMesh(
   scope: Scope,
 ): Promise<Mesh> {
   const { config, identity, store, time, secrets, clock, random, log, metrics, diskBytes, machine } = ground;
-  const { network, callsign, location } = config.node;
+  const { network, callsign, location, tags } = config.node;
   return await Mesh.open({
     identity,
     network,
@@ -32,6 +33,7 @@ export async function openMesh(
     authority: config.network.authority,
     callsign,
     location,
+    tags: tagsOf(tags),
     clock,
     time,
     random,

@@ -16,6 +16,8 @@ function twoEnds(linkClass: "fast" | "medium" | "slow" = "fast", delayMs = 1) {
   const sessions = sessionPair(clock, id(1), id(2));
   const deadAtMs: (number | undefined)[] = [undefined, undefined];
   const quietAtMs: number[] = [];
+  /** When each end began to doubt the other; undefined while it does not. */
+  const doubtedAtMs: (number | undefined)[] = [undefined, undefined];
   let measurements = 0;
   const links = sessions.map((session, i) => {
     session.linkClass = linkClass;
@@ -29,14 +31,15 @@ function twoEnds(linkClass: "fast" | "medium" | "slow" = "fast", delayMs = 1) {
           dead.stop();
         },
         quiet: () => quietAtMs.push(clock.monotonicMs()),
+        doubt: ({ isDoubted }) => (doubtedAtMs[i] = isDoubted ? clock.monotonicMs() : undefined),
         measured: () => measurements++,
       },
     });
     session.open({
       frame(bytes) {
+        if (bytes[0] === FrameType.probe) return link.answerProbe(decodeProbe(bytes));
         link.noteHeard();
-        if (bytes[0] === FrameType.probe) link.answerProbe(decodeProbe(bytes));
-        else if (bytes[0] === FrameType.probeReply) link.noteProbeReply(decodeProbeReply(bytes));
+        if (bytes[0] === FrameType.probeReply) link.noteProbeReply(decodeProbeReply(bytes));
       },
       drain: () => link.noteDrain(),
       closed() {},
@@ -44,7 +47,16 @@ function twoEnds(linkClass: "fast" | "medium" | "slow" = "fast", delayMs = 1) {
     return link;
   }) as [Link, Link];
   const frames = () => sessions.reduce((total, { sent }) => total + sent.length, 0);
-  return { clock, sessions, links, deadAtMs, quietAtMs, frames, measurements: () => measurements };
+  return {
+    clock,
+    sessions,
+    links,
+    deadAtMs,
+    quietAtMs,
+    doubtedAtMs,
+    frames,
+    measurements: () => measurements,
+  };
 }
 
 const silence = (sessions: readonly FakeSession[]) => {
@@ -69,14 +81,14 @@ describe("an idle link", () => {
     await clock.advance(10_000);
     const before = frames();
     const bytesBefore = sessions.reduce((total, { bytesSent }) => total + bytesSent, 0);
-    await clock.advance(100_000);
+    await clock.advance(1_000_000);
     const exchanged = frames() - before;
-    expect(exchanged).toBeLessThanOrEqual(44);
-    expect(exchanged).toBeGreaterThanOrEqual(41);
+    expect(exchanged).toBeLessThanOrEqual(440);
+    expect(exchanged).toBeGreaterThanOrEqual(410);
     const bytes = sessions.reduce((total, { bytesSent }) => total + bytesSent, 0) - bytesBefore;
     // Each exchange: probe, answer that acknowledges it, and an acknowledgement of the answer.
     const ip = bytes + exchanged * FRAME_COST_BYTES + (exchanged / 2) * TCP_ACK_BYTES;
-    expect(ip / 100).toBeLessThanOrEqual(45);
+    expect(ip / 1_000).toBeLessThanOrEqual(45);
   });
 
   test("is probed at times of its own, whatever else is heard on it: news for all do not put off all probes at once", async () => {
@@ -123,6 +135,77 @@ test("whoever asks again and again who is there hears of a silent link within 3 
     await clock.advance(500);
   }
   expect(deadAtMs[0]! - fromMs).toBeLessThan(3_000);
+});
+
+describe("a far end that is gone without a word is in doubt within 5 s at both ends", () => {
+  const startMs = 20_000;
+  /** Cut at each tenth of a second of a period, after `before` was done 50 ms earlier. */
+  async function cuts(
+    before: (links: readonly [Link, Link]) => void,
+    delayMs = 1,
+    direction: readonly number[] = [0, 1],
+  ): Promise<number> {
+    let worstMs = 0;
+    for (let phaseMs = 0; phaseMs < 5_000; phaseMs += 100) {
+      const { clock, sessions, links, doubtedAtMs } = twoEnds("fast", delayMs);
+      await clock.advance(startMs + phaseMs);
+      before(links);
+      await clock.advance(50);
+      const cutMs = clock.monotonicMs();
+      silence(direction.map((end) => sessions[end]!));
+      await clock.advance(5_000);
+      for (const end of direction.length === 2 ? [0, 1] : [1 - direction[0]!]) {
+        expect(doubtedAtMs[end]).toBeDefined();
+        worstMs = Math.max(worstMs, doubtedAtMs[end]! - cutMs);
+      }
+      for (const link of links) link.stop();
+    }
+    return worstMs;
+  }
+
+  test.each<[string, (links: readonly [Link, Link]) => void]>([
+    ["when it was idle", () => {}],
+    ["when somebody had just asked who is there", (links) => links.forEach((link) => link.askedFor())],
+    ["when one end had just sent", ([link]) => link.send(new Uint8Array(10), true)],
+    ["when the other end had just sent", ([, link]) => link.send(new Uint8Array(10), true)],
+  ])("%s", async (_, before) => {
+    expect(await cuts(before)).toBeLessThan(4_850);
+  });
+
+  test("over a round trip of 300 ms, whose answers are waited for longer", async () => {
+    expect(await cuts(() => {}, 150)).toBeLessThan(4_850);
+  });
+
+  test.each([[0], [1]])("when only what end %p says is lost, at the end that hears nothing", async (end) => {
+    expect(await cuts(() => {}, 1, [end])).toBeLessThan(4_850);
+  });
+
+  test("sooner where this node's own timers are late, so that it is in time when they are late again", async () => {
+    const { clock, sessions, doubtedAtMs } = twoEnds();
+    await clock.advance(startMs);
+    // Late by 200 ms, once.
+    clock.jumpTo(clock.nextAtMs()! + 200);
+    await clock.advance(startMs);
+    silence(sessions);
+    const cutMs = clock.monotonicMs();
+    await clock.advance(4_900 - 300);
+    for (const atMs of doubtedAtMs) expect(atMs! - cutMs).toBeLessThan(4_900 - 300);
+  });
+
+  test("and is in doubt no more as soon as it is heard", async () => {
+    const { clock, sessions, links, doubtedAtMs, deadAtMs } = twoEnds();
+    await clock.advance(startMs);
+    silence(sessions);
+    while (doubtedAtMs[0] === undefined) await clock.advance(10);
+    expect(links[0].isDoubted).toBe(true);
+    for (const session of sessions) session.isCarrying = true;
+    await clock.advance(400);
+    expect([doubtedAtMs, links[0].isDoubted, deadAtMs]).toEqual([
+      [undefined, undefined],
+      false,
+      [undefined, undefined],
+    ]);
+  });
 });
 
 describe("the first round trips", () => {

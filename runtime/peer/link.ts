@@ -3,46 +3,14 @@
  * docs/protocol/frames.md: data counts as a sign of life; silence is probed, sooner while the link is in use. Knows
  * nothing of other links or of routing.
  */
-import type { Clock, LinkClass, Random, Timer } from "@godwit/sdk";
+import type { Clock, Random, Timer } from "@godwit/sdk";
 import { TokenBucket } from "../kernel/backoff.ts";
 import type { Session } from "../link/types.ts";
+import { lateness, type LivenessProfile, profiles, silenceMaxMs } from "./liveness.ts";
 import { encodeProbe, encodeProbeReply, type Hello } from "../wire/peer-messages.ts";
 
-interface LivenessProfile {
-  /** Silence after which an idle link is probed, ms. */
-  readonly idleMs: number;
-  /** The same while data flows, ms. */
-  readonly activeMs: number;
-  /** Wait for an answer before the probe counts as missed, ms. */
-  readonly replyMs: number;
-  /** Probes missed before the link is suspect, and the wait for each one after that, ms. */
-  readonly missesBeforeSuspect: number;
-  readonly suspectReplyMs: number;
-  readonly suspectProbes: number;
-}
-
-/** DESIGN timer profiles. Slow links have no probes: their transport's own signs and custody acknowledgements count. */
-const profiles: Readonly<Record<LinkClass, LivenessProfile | undefined>> = {
-  fast: {
-    idleMs: 4_800,
-    activeMs: 500,
-    replyMs: 300,
-    missesBeforeSuspect: 2,
-    suspectReplyMs: 200,
-    suspectProbes: 3,
-  },
-  medium: {
-    idleMs: 5_000,
-    activeMs: 5_000,
-    replyMs: 5_000,
-    missesBeforeSuspect: 2,
-    suspectReplyMs: 5_000,
-    suspectProbes: 1,
-  },
-  slow: undefined,
-};
 /** The responder waits this much longer than the initiator ever does, so that one exchange of probes serves both ends. */
-const RESPONDER_EXTRA_MS = 150;
+const RESPONDER_EXTRA_MS = 35;
 /** A link counts as in use for this long after data was sent on it. */
 const ACTIVE_WINDOW_MS = 5_000;
 /** A timer this late means that this node itself stood still: what it did not hear proves nothing. */
@@ -57,7 +25,7 @@ const LAG_VOID_MS = 250;
  */
 const SIGN_BYTES_MIN = 2_048;
 const SIGN_SHARE = 0.6;
-/** Nonce of an answer that nobody asked for. */
+/** Nonce of an answer that nobody asked for; and of a probe that says that nothing is heard of the far end. */
 const UNASKED = 0;
 const TIMER_RESOLUTION_MS = 1;
 const RTT_WEIGHT = 1 / 8;
@@ -92,7 +60,7 @@ const PROBES_HELD_MAX = 8;
 /** The first probe of a link goes out early by up to this share: links that came up together must not be silent together. */
 const FIRST_IDLE_SPREAD = 0.8;
 /** Later ones of the initiator vary by this share, both ways. */
-const IDLE_SPREAD = 0.05;
+const IDLE_SPREAD = 0.005;
 /** A link that was heard so recently is not checked on somebody's word, ms. */
 const CHECK_FRESH_MS = 300;
 const ASKED_FRESH_MS = 1_000;
@@ -113,6 +81,8 @@ export interface LinkEvents {
   dead(link: Link): void;
   /** The first of several probes was not answered in time. */
   quiet?(link: Link): void;
+  /** `isDoubted` has changed. */
+  doubt?(link: Link): void;
   /** A probe that was sent at `sentAtMs`, monotonic, was answered. */
   answered?(link: Link, sentAtMs: number): void;
   /** RTT or rate changed; not more often than once per probe reply or drain. */
@@ -143,6 +113,9 @@ export class Link {
   #signedAtBytes = 0;
   #dataSentAtMs = Number.NEGATIVE_INFINITY;
   #misses = 0;
+  #isDoubted = false;
+  /** The far end said so, and has not answered since. */
+  #isUnheard = false;
   /** Send times by nonce, oldest first: behind loss an answer comes after the next probe. */
   readonly #probes = new Map<number, number>();
   #rttMs: number | undefined;
@@ -155,6 +128,8 @@ export class Link {
   /** The timer behind the last probe was late: this node is busy itself. */
   #isBusy = false;
   #starvedAtMs = Number.NEGATIVE_INFINITY;
+  /** How late timers were of late, ms. */
+  #lateMs = 0;
   #rttMinBeforeMs = Number.POSITIVE_INFINITY;
   #rttWindowAtMs: number;
   #measuredAtMs: number;
@@ -188,6 +163,11 @@ export class Link {
   /** Those that were sent, and those of them that were answered in time to be measured. */
   get probeCounts(): { readonly sent: number; readonly answered: number } {
     return { sent: this.#probesSent, answered: this.#probesAnswered };
+  }
+
+  /** It was asked and has not answered as soon as it does; it may be alive all the same. */
+  get isDoubted(): boolean {
+    return this.#isDoubted;
   }
 
   /** It was given up because no probe was answered. */
@@ -249,10 +229,12 @@ export class Link {
     this.#events.measured(this);
   }
 
-  /** Any frame arrived. */
+  /** Any other frame arrived. Of a far end that hears nothing only an answer proves that it is still worth sending to. */
   noteHeard(): void {
+    if (this.#isUnheard) return;
     this.#heardAtMs = this.#clock.monotonicMs();
     this.#misses = 0;
+    if (this.#isDoubted) this.#doubt(false);
   }
 
   /** Bytes arrived, of a frame that may take seconds to be whole. */
@@ -272,11 +254,24 @@ export class Link {
     this.session.flush();
   }
 
-  /** Whoever does not read gets no answers to hold for it. */
+  /** A probe arrived. Whoever does not read gets no answers to hold for it. */
   answerProbe(nonce: number): void {
+    if (nonce !== UNASKED) this.noteHeard();
     if (this.session.bufferedBytes >= UNREAD_BYTES_MAX) return;
     this.#sentAtMs = this.#clock.monotonicMs();
     this.session.send(encodeProbeReply(nonce));
+    if (nonce === UNASKED) this.#onUnheard();
+  }
+
+  /** What this node says is lost, although the far end is heard: in doubt until an answer shows that it is not. */
+  #onUnheard(): void {
+    if (this.#profile === undefined || this.#timer === undefined) return;
+    this.#isUnheard = true;
+    if (this.#misses > 0) return;
+    this.#probe();
+    this.#misses = 1;
+    this.#doubt(true);
+    this.#schedule(this.#waitMs(this.#profile.replyMs));
   }
 
   /** Of hellos behind the first: each may bring a record that is checked and kept. */
@@ -285,6 +280,10 @@ export class Link {
   }
 
   noteProbeReply(nonce: number): void {
+    if (this.#isUnheard) {
+      this.#isUnheard = false;
+      this.noteHeard();
+    }
     const sentAtMs = this.#probes.get(nonce);
     if (sentAtMs === undefined) return;
     this.#probes.delete(nonce);
@@ -312,21 +311,25 @@ export class Link {
 
   /** Another node doubts that the far end lives: it is probed now, as if one probe had been missed. */
   check(): void {
-    this.#look(CHECK_FRESH_MS, 1);
+    if (this.session.linkClass === "fast") this.#look(CHECK_FRESH_MS, 1);
+  }
+
+  /** Another link to the same node is gone: the same, over slower links as well, and however lately it was heard. */
+  checkBeside(): void {
+    this.#look(0, 1);
   }
 
   /** Somebody asks who is there, and a link that was silent for a second does not make him wait for its next probe. */
   askedFor(): void {
-    this.#look(ASKED_FRESH_MS, 0);
+    if (this.session.linkClass === "fast") this.#look(ASKED_FRESH_MS, 0);
   }
 
   #look(freshMs: number, misses: number): void {
     if (this.#profile === undefined || this.#timer === undefined || this.#misses > 0) return;
-    if (this.session.linkClass !== "fast") return;
     if (this.#clock.monotonicMs() - this.#heardAtMs < freshMs) return;
     this.#probe();
     this.#misses = misses + 1;
-    this.#schedule(this.#waitMs(this.#profile.replyMs));
+    this.#awaitDoubt();
   }
 
   stop(): void {
@@ -390,11 +393,13 @@ export class Link {
     const isProbing = this.#misses > 0;
     this.#isBusy = nowMs - this.#dueAtMs > LATE_MS;
     if (nowMs - this.#dueAtMs > STARVED_LATE_MS) this.#starvedAtMs = nowMs;
+    this.#lateMs = lateness(this.#lateMs, nowMs - this.#dueAtMs);
     // What was not heard in a wait that this node overslept proves nothing: the same wait begins anew, with a probe now.
     if (nowMs - this.#dueAtMs > LAG_VOID_MS && isProbing) this.#misses--;
+    else if (isProbing && !this.#isDoubted) return this.#onDoubt();
     if (!isProbing) {
       const isActive = nowMs - this.#dataSentAtMs < ACTIVE_WINDOW_MS;
-      const limitMs = isActive ? profile.activeMs : this.#idleMs;
+      const limitMs = isActive ? profile.activeMs : this.#idleLimitMs;
       const leftMs = limitMs - (nowMs - (isActive ? this.#heardAtMs : this.#idleSinceMs));
       // Less than a timer resolves is nothing left: rounding would set it again and again for the same moment.
       if (leftMs >= TIMER_RESOLUTION_MS) {
@@ -408,9 +413,28 @@ export class Link {
     if (this.#misses === 1) this.#events.quiet?.(this);
     this.#probe();
     this.#misses++;
+    if (!this.#isDoubted) return this.#awaitDoubt();
     this.#schedule(
       this.#waitMs(this.#misses <= profile.missesBeforeSuspect ? profile.replyMs : profile.suspectReplyMs),
     );
+  }
+
+  /** The first wait of several has two parts: until the far end is in doubt, and is told so, and until the probe is missed. */
+  #awaitDoubt(): void {
+    this.#schedule(this.#waitMs(this.#profile!.doubtMs));
+  }
+
+  #onDoubt(): void {
+    const { doubtMs, replyMs } = this.#profile!;
+    this.session.send(encodeProbe(UNASKED));
+    this.session.flush();
+    this.#doubt(true);
+    this.#schedule(this.#waitMs(replyMs) - this.#waitMs(doubtMs));
+  }
+
+  #doubt(isDoubted: boolean): void {
+    this.#isDoubted = isDoubted;
+    this.#events.doubt?.(this);
   }
 
   /** At least `leastMs`; longer where answers are known to take longer, so that loss and load are not taken for death. */
@@ -427,6 +451,13 @@ export class Link {
    */
   get #idleSinceMs(): number {
     return this.session.direction === "outbound" ? this.#probedAtMs : this.#heardAtMs;
+  }
+
+  /** Silence after which it is probed now. */
+  get #idleLimitMs(): number {
+    if (this.session.linkClass !== "fast") return this.#idleMs;
+    const doubtMs = this.#waitMs(this.#profile!.doubtMs);
+    return Math.min(this.#idleMs, silenceMaxMs({ doubtMs, rttMs: this.#rttMs ?? 0, lateMs: this.#lateMs }));
   }
 
   #nextIdleMs(): number {

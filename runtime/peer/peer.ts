@@ -37,6 +37,7 @@ export class Peer {
   );
   #best: Link | undefined;
   #queued = 0;
+  #isDoubted = false;
 
   readonly #tooWide: () => void;
 
@@ -65,6 +66,19 @@ export class Peer {
 
   get isUp(): boolean {
     return this.#best !== undefined;
+  }
+
+  /** On none of its links the last question was answered as soon as usual: it may be gone. */
+  get isDoubted(): boolean {
+    return this.#isDoubted;
+  }
+
+  /** Asks its links anew whether it is in doubt. True: that has changed, and it has links yet. */
+  weighDoubt(): boolean {
+    const isDoubted = this.#links.every((link) => link.isDoubted);
+    if (isDoubted === this.#isDoubted || this.#links.length === 0) return false;
+    this.#isDoubted = isDoubted;
+    return true;
   }
 
   /** Frames waiting in lanes. */

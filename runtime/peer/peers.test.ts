@@ -464,3 +464,78 @@ describe("over datagrams", () => {
     expect(hellos(deaf.far.sent)).toBe(1);
   });
 });
+
+describe("two addresses of one machine", () => {
+  const V4 = { from: "tcp://192.0.2.1:50000", to: "tcp://192.0.2.2:4860" };
+  const V6 = { from: "tcp://[2001:db8::1]:50001", to: "tcp://[2001:db8::2]:4860" };
+
+  async function dialled(own: readonly (readonly [string, string])[], second = V6, dialler: 0 | 1 = 0) {
+    const clock = new ManualClock();
+    const nodes = [new Node(clock, 1), new Node(clock, 2)] as const;
+    for (const [address, device] of own) nodes[0].interfaces.set(address, device);
+    const first = dial(clock, nodes[0], nodes[1], V4);
+    await clock.advance(20_000);
+    const [a, b] = dialler === 0 ? nodes : [nodes[1], nodes[0]];
+    dial(clock, a, b, second);
+    await clock.advance(10_000);
+    return { nodes, first };
+  }
+  const eth0 = [
+    ["192.0.2.1", "eth0"],
+    ["2001:db8::1", "eth0"],
+  ] as const;
+
+  test("over one interface are one link, the older one, at both ends", async () => {
+    const { nodes, first } = await dialled(eth0);
+    const [a, b] = nodes;
+    expect([linksOf(a, b).length, linksOf(b, a).length]).toEqual([1, 1]);
+    expect(linksOf(a, b)[0]!.session).toBe(first[0]);
+  });
+
+  test("over two interfaces are two ways", async () => {
+    const {
+      nodes: [a, b],
+    } = await dialled([eth0[0], ["2001:db8::1", "eth1"]]);
+    expect([linksOf(a, b).length, linksOf(b, a).length]).toEqual([2, 2]);
+  });
+
+  test("of whose interfaces nothing is known are two ways", async () => {
+    const {
+      nodes: [a, b],
+    } = await dialled([]);
+    expect(linksOf(a, b).length).toBe(2);
+  });
+
+  test("over two transports are two ways", async () => {
+    const udp = { from: V6.from.replace("tcp", "udp"), to: V6.to.replace("tcp", "udp") };
+    const {
+      nodes: [a, b],
+    } = await dialled(eth0, udp);
+    expect(linksOf(a, b).length).toBe(2);
+  });
+
+  test("of this machine itself are one link, whichever interface they are of", async () => {
+    const {
+      nodes: [a, b],
+    } = await dialled([
+      ["192.0.2.1", "lo"],
+      ["192.0.2.2", "lo"],
+      ["2001:db8::1", "eth0"],
+      ["2001:db8::2", "eth0"],
+    ]);
+    expect([linksOf(a, b).length, linksOf(b, a).length]).toEqual([1, 1]);
+  });
+
+  test("the second stays when the first gives no answers any more", async () => {
+    const clock = new ManualClock();
+    const [a, b] = [new Node(clock, 1), new Node(clock, 2)];
+    for (const [address, device] of eth0) a.interfaces.set(address, device);
+    const first = dial(clock, a, b, V4);
+    await clock.advance(20_000);
+    for (const session of first) session.isCarrying = false;
+    while (!linksOf(a, b)[0]!.isDoubted) await clock.advance(10);
+    const second = dial(clock, a, b, V6);
+    await clock.advance(10_000);
+    expect(liveOf(a, b).map(({ session }) => session)).toEqual([second[0]]);
+  });
+});

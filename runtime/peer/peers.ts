@@ -26,7 +26,8 @@ import { Crowd } from "./crowd.ts";
 import { Doubles } from "./doubles.ts";
 import { Link } from "./link.ts";
 import { helloOf, type OwnHello } from "./own-hello.ts";
-import { pathKey } from "./path-key.ts";
+import { type InterfaceOf, leadsWhere, pathKey } from "./path-key.ts";
+import type { PeerEvents } from "./peer-events.ts";
 import { type Lane, Peer } from "./peer.ts";
 
 /** A session that does not say hello in this time, or in that of its class's handshake if longer, is closed. */
@@ -54,32 +55,6 @@ export const LINKS_OPEN_MAX = 16;
 /** Who tells a neighbour something that it does not wait for room with; a label. */
 export type Teller = "routing" | "membership" | "custody" | "revocations" | "redemptions";
 
-export interface PeerEvents {
-  /** First link of a neighbour's life. No frame of it was delivered yet. */
-  up(peer: Peer, hello: Hello): void;
-  /** Last link gone, or the neighbour restarted (then `up` follows with a new Peer). */
-  down(peer: Peer, reason: string, isSilent: boolean): void;
-  linkUp(peer: Peer, link: Link): void;
-  /** One of several links died: frames on it may be lost. */
-  linkDown(peer: Peer, link: Link, reason: string): void;
-  /** The only link to a neighbour missed a first probe. */
-  quiet?(peer: Peer): void;
-  /** What the links of a neighbour are worth has changed. */
-  measured(peer: Peer): void;
-  /** Any frame that is not about the link itself. Borrowed. A throw closes the link as a protocol error. */
-  frame(peer: Peer, type: number, bytes: Uint8Array): void;
-  /** A neighbour runs on two machines at once. */
-  double?(id: NodeId): void;
-  /** What it acknowledged may be gone: its hello on a living link has another store epoch, which `peer` shows already. */
-  storeLost?(peer: Peer): void;
-  /** What its clock says, with a hello; only from who has it confirmed. */
-  clock?(id: NodeId, wallMs: number): void;
-  /** A record came with a hello; not verified. */
-  record(id: NodeId, bytes: Uint8Array): void;
-  /** A link drained and its lanes are empty again. */
-  writable(peer: Peer): void;
-}
-
 export interface PeersDeps extends OwnHello {
   readonly self: NodeId;
   readonly clock: Clock;
@@ -91,6 +66,7 @@ export interface PeersDeps extends OwnHello {
   /** No link comes up: the other machine with this identity goes on. */
   isStandingDown(): boolean;
   isBlocked(id: NodeId): boolean;
+  readonly interfaceOf: InterfaceOf;
   /** Whose double is found however many strangers run twice. */
   readonly regard: Regard;
   /** Which of the places that are kept it may have. */
@@ -191,6 +167,7 @@ export class Peers {
             events: {
               dead: (dead) => this.#onDead(dead),
               quiet: () => this.#onQuiet(session.remote),
+              doubt: () => this.#onDoubt(session.remote),
               answered: ({ hello: { bootId } }, sentAtMs) =>
                 this.doubles.answered(session.remote, formatHex(bootId), sentAtMs),
               measured: () => this.#onMeasured(session.remote),
@@ -199,7 +176,7 @@ export class Peers {
           peer = this.#install(session.remote, link);
           return;
         }
-        link.noteHeard();
+        if (bytes[0] !== FrameType.probe) link.noteHeard();
         this.#dispatch(peer, link, bytes);
       },
       bytes: () => link?.noteBytes(),
@@ -394,7 +371,8 @@ export class Peers {
 
   /**
    * Two links over the same hosts and scheme carry nothing that one would not. Of two with one initiator the newer is
-   * kept; of two with different ones that of the smaller node id, so that both ends choose alike.
+   * kept; of two with different ones that of the smaller node id, so that both ends choose alike. Nor do two that this node dialled
+   * and that leave over one interface; here the older is kept, while it gives answers, and the far end is told.
    */
   #resolveDuplicates(peer: Peer, fresh: Link): void {
     const key = pathKey(fresh.session);
@@ -406,6 +384,7 @@ export class Peers {
         (fresh.session.direction === "outbound") === isOursPreferred;
       this.#retire(peer, keepFresh ? other : fresh);
     }
+    if (!fresh.isRetiring && leadsWhere(fresh, peer.links, this.#deps.interfaceOf)) this.#retire(peer, fresh);
     if (peer.links.length > LINKS_PER_PEER_MAX) this.#retire(peer, peer.links[0]!);
   }
 
@@ -454,6 +433,9 @@ export class Peers {
       peer: shortId(link.session.remote),
       remote: link.session.remoteEndpoint,
     });
+    // It may hear although it is not heard.
+    link.session.send(encodeGoodbye(GoodbyeReason.silent));
+    link.session.flush();
     const peer = this.#peers.get(link.session.remote);
     // At once, not when the pipe has finished closing: a pipe to a frozen machine may take its time.
     if (peer?.links.includes(link) === true) this.#remove(peer, link, undefined, "no answer to probes");
@@ -463,6 +445,15 @@ export class Peers {
   #onQuiet(id: NodeId): void {
     const peer = this.#peers.get(id);
     if (peer?.links.length === 1) this.#deps.events.quiet?.(peer);
+  }
+
+  /** The other links of a neighbour are asked as well when one gives no answer: it is in doubt when none does. */
+  #onDoubt(id: NodeId): void {
+    const peer = this.#peers.get(id);
+    if (peer === undefined) return;
+    if (peer.links.some(({ isDoubted }) => isDoubted))
+      for (const link of peer.links) if (!link.isDoubted) link.check();
+    if (peer.weighDoubt()) this.#deps.events.doubted?.(peer);
   }
 
   #onMeasured(id: NodeId): void {
@@ -483,6 +474,9 @@ export class Peers {
     link.stop();
     peer.removeLink(link);
     link.session.close();
+    // What ended this one may have ended the others, and their next probe is seconds away.
+    if (!link.isRetiring) for (const other of peer.links) other.checkBeside();
+    this.#onDoubt(peer.id);
     this.#deps.events.linkDown(peer, link, reason);
     this.#deps.log.info("link down", { peer: shortId(peer.id), remote: link.session.remoteEndpoint, reason });
   }

@@ -21,6 +21,8 @@ export class Node {
   readonly log: string[] = [];
   readonly warnings: string[] = [];
   readonly blocked = new Set<NodeId>();
+  /** Of this machine, by address. */
+  readonly interfaces = new Map<string, string>();
   readonly welcome = new Set<NodeId>();
   metrics = new Metrics();
   peers: Peers;
@@ -53,6 +55,7 @@ export class Node {
       ownRecord: () => new Uint8Array(3),
       toldMs: () => this.toldMs,
       isBlocked: (node) => this.blocked.has(node),
+      interfaceOf: (address) => this.interfaces.get(address),
       regard: { worthOf: () => "none", shareOf: () => EARLIER_RUN },
       welcomeOf: (node) => (this.welcome.has(node) ? "known" : "stranger"),
       roomFor: () => this.room,
@@ -61,6 +64,7 @@ export class Node {
           this.log.push(`up ${peer.bootId.slice(0, 2)}`);
           if (this.throwsOnUp) throw new Error("bug");
         },
+        doubted: ({ isDoubted }) => this.log.push(isDoubted ? "in doubt" : "in doubt no more"),
         down: (_peer, reason) => this.log.push(`down: ${reason}`),
         linkUp: () => this.log.push("link up"),
         linkDown: (_peer, _link, reason) => this.log.push(`link down: ${reason}`),

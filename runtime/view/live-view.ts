@@ -37,7 +37,7 @@ import { outboxReason } from "./lives.ts";
 import { memberViews } from "./members.ts";
 import { overlayAddress, overlayViews } from "./overlays.ts";
 import { meshAddress } from "../membership/address.ts";
-import { peerViews } from "./peers.ts";
+import { metViews, reachableViews } from "./peers.ts";
 import { progressView } from "./progress.ts";
 import { routeView, whyView } from "./routes.ts";
 import { skippedOf } from "./discovery.ts";
@@ -149,9 +149,10 @@ export class LiveView implements NodeView {
     };
   }
 
-  peers(): PeerView[] {
+  peers(which: "reachable" | "all"): PeerView[] {
     for (const { links } of this.#deps.mesh.peers.connected) for (const link of links) link.askedFor();
-    return peerViews(this.#deps, (id) => this.#callsignOf(id));
+    const callsignOf = (id: NodeId) => this.#callsignOf(id);
+    return which === "all" ? metViews(this.#deps, callsignOf) : reachableViews(this.#deps, callsignOf);
   }
 
   overlays(): OverlayView[] {
@@ -301,6 +302,7 @@ export class LiveView implements NodeView {
       created_at: isoTime(entry.createdAtMs),
       delivered_at: isoTime(entry.deliveredAtMs),
       expires_in_seconds: null,
+      expires_at: null,
       receipt: null,
       trace: this.#trace(entry.trace),
       forward_secret: entry.forwardSecret,
@@ -324,7 +326,7 @@ export class LiveView implements NodeView {
       progress: this.#progress(entry.targets.map(({ bundle }) => bundle)),
       created_at: isoTime(entry.createdAtMs),
       delivered_at: entry.deliveredAtMs === null ? null : isoTime(entry.deliveredAtMs),
-      expires_in_seconds: this.#expiresInSeconds(entry),
+      ...this.#expiryOf(entry),
       receipt:
         receipt === null || proven === undefined
           ? null
@@ -342,11 +344,15 @@ export class LiveView implements NodeView {
     };
   }
 
-  #expiresInSeconds({ state, remainingMs, atRunMs }: OutboxEntry): number | null {
-    if (finalStates.includes(state)) return null;
-    const { time } = this.#deps;
-    const leftMs = remainingMs - time.ageMs(atRunMs ?? time.runMs);
-    return Math.max(0, Math.round(leftMs / 1_000));
+  #expiryOf({
+    state,
+    remainingMs,
+    atRunMs,
+  }: OutboxEntry): Pick<MessageView, "expires_in_seconds" | "expires_at"> {
+    if (finalStates.includes(state)) return { expires_in_seconds: null, expires_at: null };
+    const { time, clock } = this.#deps;
+    const leftMs = Math.max(0, remainingMs - time.ageMs(atRunMs ?? time.runMs));
+    return { expires_in_seconds: Math.round(leftMs / 1_000), expires_at: isoTime(clock.wallMs() + leftMs) };
   }
 
   /** A bundle of others: what it says is not for this node to know. */
@@ -366,6 +372,7 @@ export class LiveView implements NodeView {
       created_at: isoTime(holding.trace[0]?.atMs ?? 0),
       delivered_at: null,
       expires_in_seconds: null,
+      expires_at: null,
       receipt: null,
       trace: this.#trace(holding.trace),
       forward_secret: null,

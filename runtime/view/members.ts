@@ -2,6 +2,7 @@
 import { isoTime } from "../kernel/clock.ts";
 import type { Clock } from "@godwit/sdk";
 import type { MemberView, NodeEvent } from "./contract/node.ts";
+import { MAIL_SESSIONS } from "../identity/record.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { MemberRow } from "../membership/members.ts";
 import type { Mesh } from "../mesh/mesh.ts";
@@ -14,6 +15,8 @@ export function memberViews(
   const wallMs = clock.wallMs();
   const peers = new Map([...mesh.peers.connected].map((peer) => [peer.id, peer.best]));
   const nowMs = clock.monotonicMs();
+  const tagsOf = (id: NodeId) =>
+    (mesh.records.get(id)?.record.capabilities ?? []).filter((word) => word !== MAIL_SESSIONS);
   const own: MemberView = {
     id: self,
     callsign: callsignOf(self),
@@ -22,6 +25,7 @@ export function memberViews(
     since: isoTime(wallMs - (nowMs - mesh.startedAtMs)),
     reason: "this node",
     source: null,
+    tags: tagsOf(self),
     last_heard: isoTime(wallMs),
   };
   const others = [...mesh.members.rows()].sort((a, b) => (a.id < b.id ? -1 : 1));
@@ -33,6 +37,7 @@ export function memberViews(
       return {
         ...viewOf(row),
         callsign: callsignOf(row.id),
+        tags: tagsOf(row.id),
         last_heard: heardWallMs > 0 ? isoTime(heardWallMs) : null,
       };
     }),

@@ -12,10 +12,18 @@ export interface PeerViewDeps {
   readonly clock: Clock;
 }
 
-export function peerViews(
-  { mesh, clock }: PeerViewDeps,
-  callsignOf: (id: NodeId) => string | null,
-): PeerView[] {
+type Peer = NonNullable<ReturnType<Mesh["peers"]["get"]>>;
+type CallsignOf = (id: NodeId) => string | null;
+
+/** The neighbours whose links give answers. */
+export function reachableViews({ mesh, clock }: PeerViewDeps, callsignOf: CallsignOf): PeerView[] {
+  return [...mesh.peers.connected]
+    .filter(({ isDoubted }) => !isDoubted)
+    .map((peer) => linkedView({ mesh, clock }, peer, callsignOf));
+}
+
+/** Every node that this one has met or is told of. */
+export function metViews({ mesh, clock }: PeerViewDeps, callsignOf: CallsignOf): PeerView[] {
   const views = new Map<NodeId, PeerView>();
   for (const { id, lastSeenMs } of mesh.book.nodes) {
     views.set(id, {
@@ -33,28 +41,31 @@ export function peerViews(
     const view = nodeId === undefined ? undefined : views.get(nodeId);
     if (view?.state === "disconnected" && state === "dialing") view.state = "connecting";
   }
-  const nowMs = clock.monotonicMs();
-  for (const peer of mesh.peers.connected) {
-    views.set(peer.id, {
-      id: peer.id,
-      callsign: callsignOf(peer.id),
-      ...trustView(mesh.book.standing(peer.id)),
-      state: "connected",
-      links: peer.links.map((link) => ({
-        transport: link.session.remoteEndpoint.split(":")[0] ?? "",
-        address: link.session.remoteEndpoint,
-        direction: link.session.direction,
-        rtt_ms: link.rttMs === undefined ? null : Math.round(link.rttMs * 1000) / 1000,
-        mtu: link.session.frameBytesMax,
-        up_seconds: Math.floor((nowMs - link.upAtMs) / 1000),
-        secret_epoch: link.session.secretEpoch ?? null,
-      })),
-      revoked: false,
-      last_seen: isoTime(clock.wallMs()),
-      quarantine: quarantineOf(mesh, clock, peer.id),
-    });
-  }
+  for (const peer of mesh.peers.connected) views.set(peer.id, linkedView({ mesh, clock }, peer, callsignOf));
   return [...views.values()];
+}
+
+function linkedView({ mesh, clock }: PeerViewDeps, peer: Peer, callsignOf: CallsignOf): PeerView {
+  const nowMs = clock.monotonicMs();
+  const heardAtMs = peer.isDoubted ? Math.max(...peer.links.map((link) => link.heardAtMs)) : nowMs;
+  return {
+    id: peer.id,
+    callsign: callsignOf(peer.id),
+    ...trustView(mesh.book.standing(peer.id)),
+    state: peer.isDoubted ? "silent" : "connected",
+    links: peer.links.map((link) => ({
+      transport: link.session.remoteEndpoint.split(":")[0] ?? "",
+      address: link.session.remoteEndpoint,
+      direction: link.session.direction,
+      rtt_ms: link.rttMs === undefined ? null : Math.round(link.rttMs * 1000) / 1000,
+      mtu: link.session.frameBytesMax,
+      up_seconds: Math.floor((nowMs - link.upAtMs) / 1000),
+      secret_epoch: link.session.secretEpoch ?? null,
+    })),
+    revoked: false,
+    last_seen: isoTime(clock.wallMs() - (nowMs - heardAtMs)),
+    quarantine: quarantineOf(mesh, clock, peer.id),
+  };
 }
 
 function quarantineOf(mesh: Mesh, clock: Clock, id: NodeId): PeerView["quarantine"] {

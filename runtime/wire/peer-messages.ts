@@ -23,7 +23,14 @@ export interface Hello {
   readonly wallMs?: number | undefined;
 }
 
-export const GoodbyeReason = { stopping: 1, duplicate: 2, blocked: 3, version: 4, double: 5 } as const;
+export const GoodbyeReason = {
+  stopping: 1,
+  duplicate: 2,
+  blocked: 3,
+  version: 4,
+  double: 5,
+  silent: 6,
+} as const;
 export type GoodbyeReasonCode = (typeof GoodbyeReason)[keyof typeof GoodbyeReason];
 
 export function encodeHello(hello: Hello): Uint8Array {

@@ -142,6 +142,7 @@ export class LightNode {
       helloEpoch: () => storeEpoch,
       isStandingDown: () => false,
       ownRecord: () => own.record,
+      interfaceOf: () => undefined,
       isBlocked: () => false,
       regard: noRegard,
       welcomeOf: () => "known" as const,

@@ -277,6 +277,30 @@ scenario(
   },
 );
 
+const { config: _, ...USUAL_DELAY } = LOCATION;
+
+for (const [how, signal, withinMs] of [
+  ["said farewell delivers at once", "SIGTERM", 3_000],
+  ["was killed delivers soon", "SIGKILL", 12_000],
+] as const)
+  scenario(
+    `the other machine of a location whose first ${how}, long before the usual delay is over`,
+    USUAL_DELAY,
+    async (mesh) => {
+      await mesh.node("LON-A").kill(signal);
+      const startedMs = performance.now();
+      const id = await mesh.node("DUN-A").send({ to: "LON-A", failover: true, body: "whoever is there" });
+      const message = await mesh.outcome("DUN-A", id);
+      expect(performance.now() - startedMs).toBeLessThan(withinMs);
+      expect(message.receipt?.unconfirmed).toBe(true);
+      expect(mesh.callsignOf(message.receipt!.by)).toBe("LON-B");
+      await mesh.node("LON-A").start();
+      const second = await mesh.node("DUN-A").send({ to: "LON-A", body: "welcome back" });
+      expect((await mesh.outcome("DUN-A", second)).state).toBe("delivered");
+      expect(await bodiesOf(mesh.node("LON-A"))).toEqual(["welcome back"]);
+    },
+  );
+
 scenario(
   "mail goes on to whoever holds a callsign that another claims, and both are told",
   PAIR,

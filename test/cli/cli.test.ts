@@ -132,22 +132,30 @@ test("logs -f goes on when the node is started again", async () => {
   await reachesC();
 }, 60_000);
 
+interface Expiry {
+  readonly expires_in_seconds: number;
+  readonly expires_at: string;
+}
+
 test("mail to a name that nobody has says until when it waits, by the node's own count", async () => {
   const { code, out, err } = await godwit(a, "send", "NYCC", "hi", "--ttl", "2h");
   expect([code, out]).toEqual([0, expect.stringContaining("is queued")]);
   expect(err).toContain("nobody called NYCC has been heard of yet; did you mean NYC-C?");
   expect(err).toMatch(/expires in (?:2 h|120 min)/);
-  const [{ expires_in_seconds: left }] = (await a.box<{ expires_in_seconds: number }>("outbox")) as [
-    { expires_in_seconds: number },
-  ];
+  const [{ expires_in_seconds: left, expires_at: at }] = (await a.box<Expiry>("outbox")) as [Expiry];
   expect(left).toBeGreaterThan(7_000);
   expect(left).toBeLessThanOrEqual(7_200);
+  expect(Math.abs(Date.parse(at) - (Date.now() + left * 1_000))).toBeLessThan(5_000);
 });
 
 test("a file arrives under its name, and a finished message expires no more", async () => {
   writeFileSync(join(lab.dir, "Über uns.json"), '{"a":1}');
   const sent = await godwit(a, "send", "NYC-C", "--file", "Über uns.json", "--wait", "--json");
-  expect(JSON.parse(sent.out)).toMatchObject({ state: "delivered", expires_in_seconds: null });
+  expect(JSON.parse(sent.out)).toMatchObject({
+    state: "delivered",
+    expires_in_seconds: null,
+    expires_at: null,
+  });
   const [{ id }] = (await c.box<{ id: string }>("inbox")) as [{ id: string }];
   mkdirSync(join(lab.dir, "into"));
   expect((await godwit(c, "inbox", "read", id, "--save", "into")).out).toBe("into/Über uns.json\n");

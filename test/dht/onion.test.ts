@@ -128,7 +128,8 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
   const hintsOf = async (node: LabNode, of: string) =>
     (await node.json<Hints>("/mesh/discovery")).hints.filter(({ source }) => source === of);
 
-  const peersOf = async (node: LabNode) => (await node.json<{ peers: PeerView[] }>("/mesh/peers")).peers;
+  const peersOf = async (node: LabNode) =>
+    (await node.json<{ peers: PeerView[] }>("/mesh/peers?all=true")).peers;
   const linked = async (node: LabNode) => (await peersOf(node)).filter(({ links }) => links.length > 0);
 
   /** All events of a node from now on, in their order. */

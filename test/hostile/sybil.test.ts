@@ -49,7 +49,7 @@ afterAll(() => lab?.close());
 const idOf = async (node: LabNode): Promise<NodeId> =>
   parseNodeId((await node.json<{ node: { id: string } }>("/mesh/status")).node.id);
 const peersOf = async (node: LabNode): Promise<PeerRow[]> =>
-  (await node.json<{ peers: PeerRow[] }>("/mesh/peers")).peers;
+  (await node.json<{ peers: PeerRow[] }>("/mesh/peers?all=true")).peers;
 const linkedTo = async (node: LabNode): Promise<string[]> =>
   (await peersOf(node)).filter(({ state }) => state === "connected").map(({ id }) => id);
 const trustedBy = async (node: LabNode): Promise<string[]> =>

@@ -103,7 +103,7 @@ export async function metricOf(node: LabNode, name: string): Promise<number> {
 
 /** Whom the node goes around now. */
 export async function quarantinedBy(node: LabNode): Promise<string[]> {
-  const { peers } = await node.json<{ peers: { id: string; quarantine: unknown }[] }>("/mesh/peers");
+  const { peers } = await node.json<{ peers: { id: string; quarantine: unknown }[] }>("/mesh/peers?all=true");
   return peers.filter(({ quarantine }) => quarantine !== null).map(({ id }) => id);
 }
 

@@ -168,6 +168,22 @@ describe("a closed mesh", () => {
     await node.kill("SIGTERM");
   }, 120_000);
 
+  test("a machine that joins with a configuration of its own name keeps its identity beside it, and runs with that", async () => {
+    const [a] = await mesh("BES");
+    const { dir } = await machine();
+    const config = join(dir, "par.toml");
+    const addresses = ["--listen", `127.0.0.1:${freePort()}`, "--api", "127.0.0.1:0"];
+    const { code, stdout, stderr } = await godwit(
+      ["join", await invite(a), "--config", config, "--json", ...addresses],
+      { cwd: dir, env: { HOME: dir } },
+    );
+    expect([code, stderr]).toEqual([0, ""]);
+    const { id, state_dir: place } = JSON.parse(stdout) as { id: string; state_dir: string };
+    expect(place).toBe(join(dir, "par.state"));
+    expect(await readFile(config, "utf8")).toContain(`state_dir = "${place}"`);
+    expect((await godwit(["id", "--config", config])).stdout).toContain(id);
+  }, 60_000);
+
   test("a token from each of three members lets a machine with an empty folder in, for good", async () => {
     const nodes = await mesh("TRI");
     for (const [index, node] of nodes.entries()) {

@@ -30,7 +30,7 @@ afterAll(async () => {
   await lab?.close();
 });
 
-const peersOf = async (node: LabNode) => (await node.json<PeersAnswer>("/mesh/peers")).peers;
+const peersOf = async (node: LabNode) => (await node.json<PeersAnswer>("/mesh/peers?all=true")).peers;
 const connected = async (node: LabNode): Promise<number> =>
   (await peersOf(node)).filter(({ state }) => state === "connected").length;
 const reaches = async (node: LabNode): Promise<number> =>

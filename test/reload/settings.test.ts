@@ -31,7 +31,8 @@ afterAll(async () => {
 const reload = (node: LabNode) => node.json<ReloadView>("/reload", { method: "POST" });
 const statusOf = (node: LabNode) => node.json<StatusView>("/mesh/status");
 const connectedOf = async (node: LabNode) => (await statusOf(node)).peers.connected;
-const peersOf = async (node: LabNode) => (await node.json<{ peers: PeerView[] }>("/mesh/peers")).peers;
+const peersOf = async (node: LabNode) =>
+  (await node.json<{ peers: PeerView[] }>("/mesh/peers?all=true")).peers;
 /** Of links that are up. */
 const sinceOf = async (node: LabNode) =>
   (await peersOf(node)).flatMap(({ links }) => links.map(({ up_seconds }) => up_seconds));

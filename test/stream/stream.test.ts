@@ -173,9 +173,9 @@ test("the first to claim a callsign passes no rule about it, nor does a promoted
     const near = await lab.add({ callsign: "RGT-A", peers: [far.endpoint] });
     await Promise.all([far.start(), near.start()]);
     const trustOf = async () =>
-      (await far.json<{ peers: { callsign: string | null; trust: string }[] }>("/mesh/peers")).peers.find(
-        ({ callsign }) => callsign === "RGT-A",
-      )?.trust;
+      (
+        await far.json<{ peers: { callsign: string | null; trust: string }[] }>("/mesh/peers?all=true")
+      ).peers.find(({ callsign }) => callsign === "RGT-A")?.trust;
     // The rule about its address: more than waiting for a day could give it.
     await far.until("its level", async () => (await trustOf()) === "trusted", 15_000);
     await near.until(

@@ -8,6 +8,7 @@ import { chmod, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, freePort, Lab, type LabNode } from "../../scripts/lab.ts";
+import recorded from "../../plugins/service-telex/recorded-lines.json" with { type: "json" };
 import { Caller } from "./caller.ts";
 
 const CONNECTIONS_MAX = 12;
@@ -37,6 +38,9 @@ async function dial(port: number): Promise<Caller> {
   await caller.hear(/GODWIT \S+ TELEX.*?> /s);
   return caller;
 }
+
+/** As the port writes an id that it made. */
+const uuidOf = (id: string): string => id.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 
 const telegram = (to: string, body: string, messageId: string = crypto.randomUUID()) => ({
   message_id: messageId,
@@ -176,6 +180,33 @@ describe("a person", () => {
 });
 
 describe("a program", () => {
+  test("of Project Telex is understood: each recorded line is accepted with an id, or answered with words that it looks for", async () => {
+    const program = await call(ports.a);
+    const { lines } = recorded as {
+      lines: { what: string; line: string; accepted?: object; error?: string }[];
+    };
+    for (const { what, line, accepted, error } of lines) {
+      program.say(`${line}\n`);
+      const answer = await program.hearJson();
+      if (accepted === undefined) {
+        expect([what, answer["status"], answer["code"]]).toEqual([what, "error", "GODWIT_REQUEST_INVALID"]);
+        expect(answer["error"]).toStartWith(error!);
+        continue;
+      }
+      expect([what, answer["status"]]).toEqual([what, "accepted"]);
+      const given = (JSON.parse(line) as { message_id?: string }).message_id;
+      expect(answer["message_id"]).toBe(given ?? uuidOf(answer["id"] as string));
+      const { state } = await a.json<{ state: string }>(`/messages/${answer["id"] as string}`);
+      expect(["queued", "sent", "delivered"]).toContain(state);
+    }
+    // Without an id of its own the same line again is another message.
+    const least = lines.find(({ what }) => what.startsWith("the least"))!.line;
+    program.say(`${least}\n${least}\n`);
+    const ids = [await program.hearJson(), await program.hearJson()].map(({ id }) => id);
+    expect(new Set(ids).size).toBe(2);
+    program.hangUp();
+  }, 30_000);
+
   test("is answered line by line; a repeated message_id is the same message; bad lines cost only themselves", async () => {
     const program = await call(ports.a);
     const first = telegram("NYCC", "FIRST");
@@ -194,16 +225,17 @@ describe("a program", () => {
     program.sayJson({ ...first, content: { body: "ANOTHER" } });
     program.sayJson(first);
     const invalid = { code: "GODWIT_REQUEST_INVALID" };
-    expect(await program.hearJson()).toMatchObject({ message_id: null, status: "error", error: invalid });
-    expect(await program.hearJson()).toMatchObject({ message_id: null, status: "error", error: invalid });
+    expect(await program.hearJson()).toMatchObject({ message_id: null, status: "error", ...invalid });
+    expect(await program.hearJson()).toMatchObject({ message_id: null, status: "error", ...invalid });
     expect(await program.hearJson()).toMatchObject({
       status: "error",
-      error: { ...invalid, message: "routing.priority: expected a whole number from 1 to 9" },
+      ...invalid,
+      error: "Validation error: routing.priority: expected a whole number from 1 to 9",
     });
-    expect(await program.hearJson()).toMatchObject({ status: "error", error: invalid });
+    expect(await program.hearJson()).toMatchObject({ status: "error", ...invalid });
     expect(await program.hearJson()).toMatchObject({
       message_id: first.message_id,
-      error: { code: "GODWIT_IDEMPOTENCY_CONFLICT" },
+      code: "GODWIT_IDEMPOTENCY_CONFLICT",
     });
     expect(await program.hearJson()).toEqual(accepted);
     program.hangUp();
@@ -252,10 +284,10 @@ describe("a program", () => {
     program.sayJson(telegram("NYCC", "\u00e9".repeat(32 * 1024)));
     expect(await program.hearJson()).toMatchObject({ status: "accepted" });
     program.sayJson(telegram("NYCC", "x".repeat(64 * 1024 + 1)));
-    expect(await program.hearJson()).toMatchObject({ status: "error", error: { code: "GODWIT_TOO_BIG" } });
+    expect(await program.hearJson()).toMatchObject({ status: "error", code: "GODWIT_TOO_BIG" });
     for (let i = 0; i < 8; i++) program.say("y".repeat(64 * 1024));
     program.say("\n");
-    expect(await program.hearJson()).toMatchObject({ message_id: null, error: { code: "GODWIT_TOO_BIG" } });
+    expect(await program.hearJson()).toMatchObject({ message_id: null, code: "GODWIT_TOO_BIG" });
     program.sayJson(telegram("NYCC", "still here"));
     expect(await program.hearJson()).toMatchObject({ status: "accepted" });
     program.hangUp();
@@ -319,7 +351,7 @@ describe("who may not", () => {
     program.sayJson(telegram("NYCC", "LET ME IN"));
     expect(await program.hearJson()).toMatchObject({
       status: "error",
-      error: { code: "GODWIT_UNAUTHORIZED" },
+      code: "GODWIT_UNAUTHORIZED",
     });
     program.sayJson({ password: "correct horse" });
     expect(await program.hearJson()).toEqual({ status: "welcome" });
@@ -334,7 +366,7 @@ describe("who may not", () => {
 
   test("call from elsewhere is told so and cut off", async () => {
     const stranger = await call(ports.choosy);
-    expect(await stranger.hearJson()).toMatchObject({ status: "error", error: { code: "GODWIT_FORBIDDEN" } });
+    expect(await stranger.hearJson()).toMatchObject({ status: "error", code: "GODWIT_FORBIDDEN" });
     await stranger.closed();
   }, 30_000);
 
@@ -342,7 +374,7 @@ describe("who may not", () => {
     // One line in eight is for callers from elsewhere.
     const held = await Promise.all(Array.from({ length: CONNECTIONS_MAX - 1 }, () => dial(ports.b)));
     const late = await call(ports.b);
-    expect(await late.hearJson()).toMatchObject({ error: { code: "GODWIT_TOO_MANY_REQUESTS" } });
+    expect(await late.hearJson()).toMatchObject({ code: "GODWIT_TOO_MANY_REQUESTS" });
     await late.closed();
     held[0]!.say("quit\r\n");
     await held[0]!.closed();

@@ -109,7 +109,7 @@ export const statusOf = (node: LabNode): Promise<StatusView> => node.json<Status
 export const idOf = async (node: LabNode): Promise<NodeId> => (await statusOf(node)).node.id;
 export const secretsOf = (node: LabNode): Promise<SecretsView> => node.json<SecretsView>("/mesh/secrets");
 export const peersOf = async (node: LabNode): Promise<PeerView[]> =>
-  (await node.json<{ peers: PeerView[] }>("/mesh/peers")).peers;
+  (await node.json<{ peers: PeerView[] }>("/mesh/peers?all=true")).peers;
 export const namesOf = async (node: LabNode): Promise<NameView[]> =>
   (await node.json<{ names: NameView[] }>("/mesh/names")).names;
 export const revokedOf = async (node: LabNode): Promise<NodeId[]> =>

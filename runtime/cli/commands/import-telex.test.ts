@@ -5,7 +5,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { parseConfig } from "../../config/load.ts";
 import { runForTest } from "../testing.ts";
-import { godwitConfig } from "./import-telex.ts";
+import { godwitConfig, telexKeys } from "./import-telex.ts";
 
 let dir: string;
 beforeAll(() => void (dir = mkdtempSync(join(tmpdir(), "godwit-import-"))));
@@ -146,4 +146,37 @@ test("property: whatever stands in unknown keys and names stays a comment", () =
       expect(config.services[0]?.options).toHaveProperty("listen", "127.0.0.1:8023");
     }),
   );
+});
+
+test("every key of a node file has its variable, and none of them is unknown", async () => {
+  const env: Record<string, string> = {
+    TELEX_NODE_ID: "LON-B",
+    TELEX_LOCATION_CODE: "LON",
+    TELEX_MACHINE_ID: "B",
+    TELEX_LISTEN_HOST: "127.0.0.1",
+    TELEX_LISTEN_PORT: "8024",
+    TELEX_MAX_CONNECTIONS: "50",
+    TELEX_MESSAGE_TTL_HOURS: "48",
+    TELEX_MAX_MESSAGE_SIZE: "32768",
+    TELEX_DATABASE_PATH: "/data/messages.db",
+    TELEX_DEDUP_DB_PATH: "/data/dedup.db",
+    TELEX_HARDWARE_ENABLED: "true",
+    TELEX_SERIAL_PORT: "/dev/ttyUSB0",
+    TELEX_GPIO_PIN: "17",
+    TELEX_LOG_LEVEL: "DEBUG",
+    TELEX_LOG_FORMAT: "text",
+    TELEX_NEIGHBORS: '[{"node_id": "DUN-A", "host": "192.0.2.1", "port": 8023}]',
+  };
+  expect(Object.keys(env).sort()).toEqual(telexKeys.map((key) => `TELEX_${key.toUpperCase()}`).sort());
+  const { text, config } = await imported(["--env"], env);
+  expect(text).not.toContain("unknown:");
+  expect(config.node).toMatchObject({ callsign: "LON-B", logLevel: "debug", logFormat: "text" });
+  expect(config.services[0]!.options).toEqual({
+    listen: "127.0.0.1:8024",
+    max_connections: 50,
+    message_max: "32768B",
+  });
+  expect(config.delivery.lifetimeMs).toBe(48 * 3_600_000);
+  for (const words of ["gpio_pin", "serial_port", "hardware_enabled", "database_path", "dedup_db_path"])
+    expect(text).toContain(`# ${words} = `);
 });

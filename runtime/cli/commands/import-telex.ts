@@ -12,35 +12,50 @@ const FILE_BYTES_MAX = 1024 * 1024;
 const LINK_PORT = 4860;
 const TELEX_PORT = 8023;
 
-/** Variable to key; TELEX_NEIGHBORS is JSON. */
-const variables: Readonly<Record<string, string>> = {
-  TELEX_NODE_ID: "node_id",
-  TELEX_LOCATION_CODE: "location_code",
-  TELEX_MACHINE_ID: "machine_id",
-  TELEX_LISTEN_HOST: "listen_host",
-  TELEX_LISTEN_PORT: "listen_port",
-  TELEX_HARDWARE_ENABLED: "hardware_enabled",
-  TELEX_SERIAL_PORT: "serial_port",
-  TELEX_NEIGHBORS: "neighbors",
-};
+const PREFIX = "TELEX_";
+/** Keys of Project Telex, each of which is a variable as well, with the prefix and in capitals; that of `neighbors` is JSON. */
+export const telexKeys = [
+  ...["node_id", "location_code", "machine_id", "listen_host", "listen_port", "max_connections"],
+  ...["message_ttl_hours", "max_message_size", "database_path", "dedup_db_path"],
+  ...["hardware_enabled", "serial_port", "gpio_pin", "log_level", "log_format", "neighbors"],
+] as const;
+const keyOfVariable = new Map<string, string>(telexKeys.map((key) => [PREFIX + key.toUpperCase(), key]));
 
 export const importTelex: CommandModule = {
   async run(context) {
     const file = context.args[0];
     if (file === undefined && !context.isSet("env"))
       throw godwitError("GODWIT_USAGE", "name the Project Telex file, or --env for TELEX_* alone, or both");
-    const settings = { ...(file === undefined ? {} : readTelexFile(file)) };
-    const source = [
-      ...(file === undefined ? [] : [file]),
-      ...(context.isSet("env") ? ["TELEX_* of the environment"] : []),
-    ].join(" and ");
-    if (context.isSet("env")) Object.assign(settings, readTelexEnvironment(context.env));
-    const text = godwitConfig(settings, source, context.options("allow-from"));
+    const text = telexConfig(
+      file,
+      context.isSet("env") ? context.env : undefined,
+      context.options("allow-from"),
+    );
     await verify(text, context);
     context.io.stdout(context.isJson ? `${JSON.stringify({ config: text })}\n` : text);
     return exitCodes.fine;
   },
 };
+
+/**
+ * A Project Telex node file, and its variables above that, as a Godwit file. Throws GODWIT_CONFIG_UNREADABLE and GODWIT_CONFIG_INVALID.
+ * `env` undefined: the file alone.
+ */
+export function telexConfig(
+  file: string | undefined,
+  env: CommandContext["env"] | undefined,
+  allowFrom: readonly string[],
+): string {
+  const settings = {
+    ...(file === undefined ? {} : readTelexFile(file)),
+    ...(env === undefined ? {} : readTelexEnvironment(env)),
+  };
+  const source = [
+    ...(file === undefined ? [] : [file]),
+    ...(env === undefined ? [] : ["TELEX_* of the environment"]),
+  ].join(" and ");
+  return godwitConfig(settings, source, allowFrom);
+}
 
 /** What is printed must be accepted; what is not was wrong in the old file as well. */
 async function verify(text: string, { env }: CommandContext): Promise<void> {
@@ -75,8 +90,8 @@ function readTelexFile(path: string): Record<string, unknown> {
 function readTelexEnvironment(env: CommandContext["env"]): Record<string, unknown> {
   const found: Record<string, unknown> = {};
   for (const [variable, text] of Object.entries(env)) {
-    if (!variable.startsWith("TELEX_") || text === undefined || text === "") continue;
-    const key = Object.hasOwn(variables, variable) ? variables[variable]! : variable;
+    if (!variable.startsWith(PREFIX) || text === undefined || text === "") continue;
+    const key = keyOfVariable.get(variable) ?? variable;
     found[key] = key === "neighbors" ? parseNeighbours(text) : text;
   }
   return found;
@@ -256,7 +271,9 @@ function leftSection(old: OldSettings): string {
         `# ${comment(key, value)}: messages are not carried over; Godwit keeps its own in node.state_dir`,
       );
   }
-  const hardware = ["hardware_enabled", "serial_port"].map((key) => [key, old.take(key)] as const);
+  const hardware = ["hardware_enabled", "serial_port", "gpio_pin"].map(
+    (key) => [key, old.take(key)] as const,
+  );
   for (const [key, value] of hardware)
     if (value !== undefined && !/^"?(?:false|0|no)"?$/i.test(JSON.stringify(value)))
       lines.push(

@@ -8,7 +8,7 @@ import { systemRandom } from "../../kernel/random.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { invitationOf } from "../invitation.ts";
 import { joinByToken, joinConfigPath } from "../joining.ts";
-import { placeOf } from "../starter.ts";
+import { placeBeside, placeOf } from "../starter.ts";
 import { counted, safeLine } from "../render.ts";
 import { facts } from "../table-text.ts";
 
@@ -33,7 +33,7 @@ export const join: CommandModule = {
       token,
       configPath: path,
       callsign: context.option("callsign"),
-      stateDir: placeOf(context),
+      stateDir: placeOf(context) ?? placeBeside(context.option("config"), env),
       listen: context.options("listen"),
       apiListen: context.option("api"),
       env,

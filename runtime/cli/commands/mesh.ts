@@ -123,7 +123,10 @@ export const peers: CommandModule = {
   async run(context) {
     const answer = await (
       await context.client()
-    ).call<{ peers: PeerView[]; overlays?: OverlayView[] }>("GET", "/mesh/peers");
+    ).call<{ peers: PeerView[]; overlays?: OverlayView[] }>(
+      "GET",
+      context.isSet("all") ? "/mesh/peers?all=true" : "/mesh/peers",
+    );
     show(context, answer, (value) => {
       const rows = value.peers.flatMap((peer) => {
         const isAvoided = peer.quarantine !== null && peer.state === "connected";
@@ -175,8 +178,13 @@ export const members: CommandModule = {
     if (wanted !== undefined && !memberStates.includes(wanted))
       throw godwitError("GODWIT_USAGE", `--state is one of ${memberStates.join(", ")}`);
     const answer = await (await context.client()).call<{ members: MemberView[] }>("GET", "/mesh/members");
-    const chosen = answer.value.members.filter(({ state }) => wanted === undefined || state === wanted);
-    const text = wanted === undefined ? answer.text : JSON.stringify({ members: chosen });
+    const tags = context.options("tag");
+    // A node of before this release knows of no tags.
+    const isChosen = ({ state, tags: own = [] }: Omit<MemberView, "tags"> & Partial<MemberView>) =>
+      (wanted === undefined || state === wanted) && tags.every((tag) => own.includes(tag));
+    const chosen = answer.value.members.filter(isChosen);
+    const text =
+      wanted === undefined && tags.length === 0 ? answer.text : JSON.stringify({ members: chosen });
     show(context, { text, value: chosen }, (value) =>
       table(
         ["ID", "CALLSIGN", stateColumn(), "SINCE", spareColumn("HEARD"), "WHY", spareColumn("BY")],

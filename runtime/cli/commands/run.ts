@@ -2,7 +2,8 @@
 import pkg from "../../../package.json" with { type: "json" };
 import { existsSync } from "node:fs";
 import type { Log } from "@godwit/sdk";
-import { type Config, loadConfig } from "../../config/load.ts";
+import { type Config, loadConfig, parseConfig } from "../../config/load.ts";
+import { unheardOf } from "../../config/old-variables.ts";
 import { Backoff } from "../../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../../kernel/errors.ts";
 import { shortId } from "../../kernel/ids.ts";
@@ -36,13 +37,16 @@ const SETTLED_MS = 5_000;
 /** A stop that takes longer is a bug; whoever waits for us has waited enough. */
 const STOP_MAX_MS = 10_000;
 
+const IMPORT_ADVICE =
+  "godwit config import --env makes a configuration of them; docs/moving.md says what each is called here";
+
 export const run: CommandModule = {
   async run({ option, env }) {
     const signals = nodeSignals();
     const dumpable = forbidCoreDumps();
     const token = option("join") ?? env["GODWIT_JOIN"];
     if (token) await firstStart(token, option("config"), env, signals);
-    const readConfig = () => loadConfig({ path: option("config"), env });
+    const readConfig = await configReader(option("config"), option("telex-config"), env);
     const config = await readConfig();
     const recent = new RecentLog(systemClock);
     const logged = {
@@ -56,6 +60,12 @@ export const run: CommandModule = {
     const notifier = openNotifier(env, log);
     const version = typeof GODWIT_VERSION === "string" ? GODWIT_VERSION : pkg.version;
     if (dumpable !== undefined) log.warn("keys may get into core dumps", { reason: dumpable });
+    const unheard = unheardOf(env, config.origin.document);
+    if (unheard.length > 0)
+      log.warn("variables of another system are set, and not read", {
+        variables: unheard.join(" "),
+        advice: IMPORT_ADVICE,
+      });
     if (process.pid === 1) await reapOrphans(log);
     const node = await startNode({
       config,
@@ -113,6 +123,19 @@ export const run: CommandModule = {
     }
   },
 };
+
+/** Reads the configuration, now and at each reload: Godwit's own, or the file of a Project Telex node, in which nothing is ever changed. */
+async function configReader(
+  path: string | undefined,
+  telexPath: string | undefined,
+  env: Environment,
+): Promise<() => Promise<Config>> {
+  if (telexPath === undefined) return () => loadConfig({ path, env });
+  if (path !== undefined)
+    throw godwitError("GODWIT_USAGE", "--telex-config is read in the place of --config: name one of them");
+  const { telexConfig } = await import("./import-telex.ts");
+  return async () => parseConfig(telexConfig(telexPath, env, []), { path: telexPath, format: "toml", env });
+}
 
 const coloursOf = (env: Environment) => createColours(wantsColour(process.stderr.isTTY, env));
 

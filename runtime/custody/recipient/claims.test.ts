@@ -45,6 +45,68 @@ describe("a message to a location of two machines", () => {
     expect(receipt(id)).toMatchObject({ by: y.id, isUnconfirmed: true });
   });
 
+  test("the first said farewell: the second delivers at once, and says unconfirmed", async () => {
+    const { mesh, s, x, y, receipt } = await location(60_000);
+    x.crash();
+    y.knows(x, "left");
+    const id = await s.send("LOC", "hi");
+    await mesh.clock.advance(500);
+    expect(y.custody!.inbox.count).toBe(1);
+    expect(receipt(id)).toMatchObject({ by: y.id, isUnconfirmed: true });
+  });
+
+  test("the first says farewell while the second waits for it: that waits no longer", async () => {
+    const { mesh, s, x, y } = await location(60_000);
+    x.crash();
+    await s.send("LOC", "hi");
+    await mesh.clock.advance(20_000);
+    expect(y.custody!.inbox.count).toBe(0);
+    y.knows(x, "left");
+    await mesh.clock.advance(100);
+    expect(y.custody!.inbox.count).toBe(1);
+  });
+
+  test("the first failed: the second waits 5 s, or the delay where that is shorter", async () => {
+    for (const [delayMs, waitMs] of [
+      [60_000, 5_000],
+      [2_000, 2_000],
+    ] as const) {
+      const { mesh, s, x, y, receipt } = await location(delayMs);
+      x.crash();
+      y.knows(x, "failed");
+      const id = await s.send("LOC", "hi");
+      await mesh.clock.advance(waitMs - 100);
+      expect(y.custody!.inbox.count).toBe(0);
+      await mesh.clock.advance(400);
+      expect(y.custody!.inbox.count).toBe(1);
+      expect(receipt(id)).toMatchObject({ by: y.id, isUnconfirmed: true });
+    }
+  });
+
+  test("the first is merely silent: the second waits the delay", async () => {
+    const { mesh, s, x, y } = await location(60_000);
+    x.crash();
+    y.knows(x, "there");
+    await s.send("LOC", "hi");
+    await mesh.clock.advance(59_000);
+    expect(y.custody!.inbox.count).toBe(0);
+    await mesh.clock.advance(1_500);
+    expect(y.custody!.inbox.count).toBe(1);
+  });
+
+  test("who granted and whose claimer left then waits 5 s for its last words, and delivers", async () => {
+    const { mesh, s, x, y } = await location(60_000);
+    mesh.filter = ({ from, to }) => !(from === "y" && to === "x"); // x never hears the grant
+    await s.send("LOC", "hi");
+    await mesh.clock.advance(200);
+    x.crash();
+    y.knows(x, "left");
+    await mesh.clock.advance(4_500);
+    expect(y.custody!.inbox.count).toBe(0);
+    await mesh.clock.advance(1_000);
+    expect(y.custody!.inbox.count).toBe(1);
+  });
+
   test("a machine that may run twice delivers no copy that it holds until it is known which of the two goes on", async () => {
     const { mesh, s, x, y } = await location();
     x.crash();

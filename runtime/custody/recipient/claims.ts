@@ -1,6 +1,7 @@
 /**
  * Who delivers a message that was sealed to several machines of one location. Each copy is held durably; a machine
- * delivers once every other one has acknowledged its claim, or after the failover delay, and then says `unconfirmed`.
+ * delivers once every other one has acknowledged its claim, or when those that have not said farewell, soon when they failed,
+ * and after the failover delay when they are merely silent; and then says `unconfirmed`.
  * A machine that grants stands by with its copy until the claimer says that it delivered.
  * docs/protocol/delivery.md "Locations and failover".
  */
@@ -18,6 +19,8 @@ export const GRANTS_MAX = 4_096;
 export const CLAIMS_MAX = 16_384;
 const FAILOVER_DELAY_MAX_MS = 24 * 3_600_000;
 const ANSWER_LIFETIME_MS = 3_600_000;
+/** A machine that failed may be cut off rather than dead, and what one that left said last may be under way: they are waited for so long. */
+const GONE_DELAY_MS = 5_000;
 
 /** Bodies of messages that wait for claims are in memory. */
 const CLAIMS_BYTES_MAX = 32 * 1024 * 1024;
@@ -39,6 +42,10 @@ interface Live {
   readonly others: readonly NodeId[];
   readonly granted: Set<NodeId>;
   state: "claiming" | "standby";
+  /** In its state since then, monotonic. */
+  sinceMs: number;
+  /** Whom a copy that stands by waits for; undefined: not known any more. */
+  claimer: NodeId | undefined;
   timer: Timer | undefined;
 }
 
@@ -54,9 +61,12 @@ export class Claims {
     oneShare: SENDER_SHARE,
   });
 
+  readonly #unwatch: () => void;
+
   constructor(ctx: CustodyContext, events: ClaimsEvents) {
     this.#ctx = ctx;
     this.#events = events;
+    this.#unwatch = ctx.presence.watch((id) => this.#onPresence(id));
     this.#grants = new Room({
       name: "grants",
       max: GRANTS_MAX,
@@ -92,11 +102,19 @@ export class Claims {
     if (this.#live.has(arrival.id)) return;
     this.#quota.add(arrival.id, arrival.from, arrival.share, arrival.inner.body.length);
     const others = arrival.inner.machines.filter((machine) => machine !== this.#ctx.self);
-    const live: Live = { arrival, others, granted: new Set<NodeId>(), state: "claiming", timer: undefined };
+    const live: Live = {
+      arrival,
+      others,
+      granted: new Set<NodeId>(),
+      state: "claiming",
+      sinceMs: this.#ctx.clock.monotonicMs(),
+      claimer: undefined,
+      timer: undefined,
+    };
     this.#live.set(arrival.id, live);
     const grantedTo = this.#granted.get(arrival.id);
     // A grant to a node that has no say, given before the machines were known, counts for nothing.
-    if (grantedTo !== undefined && others.includes(grantedTo)) this.#standBy(live);
+    if (grantedTo !== undefined && others.includes(grantedTo)) this.#standBy(live, grantedTo);
     else this.#claim(live);
   }
 
@@ -117,7 +135,7 @@ export class Claims {
       // Not one of the machines it was sealed to: whoever it is, it has no say.
       if (!live.others.includes(by)) return;
       if (live.state === "claiming" && this.#isBefore(live, by)) return answer(ClaimAnswer.contested);
-      this.#standBy(live);
+      this.#standBy(live, by);
     }
     // Without a place for it nothing is granted: a grant that is forgotten at once could deliver twice.
     if (!(await this.#grant(id, by, share))) return;
@@ -129,13 +147,20 @@ export class Claims {
     if (live === undefined || !live.others.includes(by)) return;
     if (code === ClaimAnswer.delivered) return void this.#drop(live);
     if (live.state !== "claiming") return;
-    if (code === ClaimAnswer.contested) return this.#standBy(live);
+    if (code === ClaimAnswer.contested) return this.#standBy(live, by);
     if (code !== ClaimAnswer.granted) return;
     live.granted.add(by);
     if (live.others.every((other) => live.granted.has(other))) void this.#deliver(live, false);
+    else this.#await(live);
+  }
+
+  #onPresence(id: NodeId): void {
+    for (const live of this.#live.values())
+      if (live.claimer === id || (live.state === "claiming" && live.others.includes(id))) this.#await(live);
   }
 
   stop(): void {
+    this.#unwatch();
     for (const live of this.#live.values()) live.timer?.cancel();
     this.#live.clear();
   }
@@ -148,25 +173,55 @@ export class Claims {
 
   #claim(live: Live): void {
     const { arrival } = live;
-    live.state = "claiming";
+    this.#enter(live, "claiming", undefined);
     live.granted.clear();
     const plaintext = encodeClaim({ messageId: arrival.id, sender: arrival.from });
     for (const other of live.others)
       this.#events.send(other, BundleKind.claim, plaintext, arrival.lifetimeMs);
-    this.#arm(live, () => void this.#deliver(live, true));
+    this.#await(live);
   }
 
-  #standBy(live: Live): void {
-    live.state = "standby";
-    // Twice the delay: the claimer itself may have to wait one before it delivers.
-    this.#arm(live, () => this.#claim(live), 2);
+  #standBy(live: Live, claimer: NodeId): void {
+    this.#enter(live, "standby", claimer);
+    this.#await(live);
   }
 
-  #arm(live: Live, fn: () => void, delays = 1): void {
+  #enter(live: Live, state: Live["state"], claimer: NodeId | undefined): void {
+    live.state = state;
+    live.sinceMs = this.#ctx.clock.monotonicMs();
+    live.claimer = claimer;
+  }
+
+  /** What a copy does when it has waited long enough, as those that it waits for are known to be now. */
+  #await(live: Live): void {
     live.timer?.cancel();
-    // The sender's word, so within reason: a copy that waits for ever would fill the place of others.
-    const delayMs = Math.min(Math.max(live.arrival.inner.failoverDelayMs, 1), FAILOVER_DELAY_MAX_MS);
-    live.timer = this.#ctx.clock.after(delayMs * delays, fn);
+    const { state, sinceMs } = live;
+    const fn = state === "claiming" ? () => void this.#deliver(live, true) : () => this.#claim(live);
+    const waitMs = state === "claiming" ? this.#claimWaitMs(live) : this.#standbyWaitMs(live);
+    live.timer = this.#ctx.clock.after(Math.max(0, sinceMs + waitMs - this.#ctx.clock.monotonicMs()), fn);
+  }
+
+  #claimWaitMs({ arrival, others, granted }: Live): number {
+    const delayMs = delayOf(arrival);
+    const waits = others.map((other) => {
+      if (granted.has(other)) return 0;
+      const presence = this.#ctx.presence.of(other);
+      return presence === "left" ? 0 : presence === "failed" ? Math.min(GONE_DELAY_MS, delayMs) : delayMs;
+    });
+    return Math.max(1, ...waits);
+  }
+
+  /** Twice the delay: the claimer itself may have to wait one before it delivers. */
+  #standbyWaitMs({ arrival, claimer }: Live): number {
+    const delayMs = delayOf(arrival) * 2;
+    const isThere = claimer === undefined || this.#ctx.presence.of(claimer) === "there";
+    return isThere ? delayMs : Math.min(GONE_DELAY_MS, delayMs);
+  }
+
+  /** It is tried again. */
+  #retry(live: Live, fn: () => void): void {
+    live.timer?.cancel();
+    live.timer = this.#ctx.clock.after(delayOf(live.arrival), fn);
   }
 
   async #deliver(live: Live, isUnconfirmed: boolean): Promise<void> {
@@ -174,7 +229,7 @@ export class Claims {
     if (this.#live.get(live.arrival.id) !== live) return;
     // Two machines run under this identity, perhaps: which of them delivers is not known yet.
     if (this.#ctx.isContested() || !(await this.#events.deliver(live.arrival, isUnconfirmed))) {
-      return this.#arm(live, () => void this.#deliver(live, isUnconfirmed));
+      return this.#retry(live, () => void this.#deliver(live, isUnconfirmed));
     }
     this.#forget(live);
     const told = encodeClaimAnswer(live.arrival.id, ClaimAnswer.delivered);
@@ -194,7 +249,7 @@ export class Claims {
       await this.#events.drop(live.arrival);
       this.#forget(live);
     } catch {
-      if (this.#live.get(live.arrival.id) === live) this.#arm(live, () => this.#claim(live));
+      if (this.#live.get(live.arrival.id) === live) this.#retry(live, () => this.#claim(live));
     }
   }
 
@@ -214,3 +269,7 @@ export class Claims {
     this.#ctx.store.commit([{ op: "delete", in: "setting", key: `granted/${id}` }]).catch(() => {});
   }
 }
+
+/** The sender's word, so within reason: a copy that waits for ever would fill the place of others. */
+const delayOf = ({ inner }: Arrival): number =>
+  Math.min(Math.max(inner.failoverDelayMs, 1), FAILOVER_DELAY_MAX_MS);

@@ -49,6 +49,13 @@ export function custodyPart({ mesh, deps, kept }: PartContext): PartOf<Custody> 
       isRefused: (id) => mesh.isRefused(id),
       fullTables: kept.fullTables,
       isContested: () => mesh.otherLives.isContested,
+      presence: {
+        of(id) {
+          const state = mesh.members.stateOf(id);
+          return state === "left" || state === "failed" ? state : "there";
+        },
+        watch: (fn) => deps.events.on("memberChanged", ({ row }) => fn(row.id)),
+      },
       regard: {
         isKnown: (id) => kept.acquaintances.isKnown(id),
         worthOf: (id) => kept.acquaintances.worthOf(id),

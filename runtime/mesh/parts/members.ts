@@ -72,6 +72,7 @@ export function membersPart({ mesh, deps, kept }: PartContext): PartOf<Members> 
     },
     peerUp: (peer) => members.neighbourUp(peer.id, peer.links[0]!.session.linkClass),
     peerQuiet: ({ id }) => members.neighbourQuiet(id),
+    peerDoubted: ({ id, isDoubted }) => members.neighbourDoubted(id, isDoubted),
     peerDown: ({ id }, _reason, isSilent) => members.neighbourDown(id, isSilent ? "silent" : "closed"),
     routeChanged: (destination, isReachable) => members.onRoute(destination, isReachable),
     defaultRouteChanged: () => members.onDefaultRoute(),

@@ -3,12 +3,13 @@ import { OwnRecord } from "../../membership/own-record.ts";
 import type { PartOf, PartContext } from "../part.ts";
 
 export function ownRecordPart({ mesh, deps, kept, scope }: PartContext): PartOf<OwnRecord> {
-  const { identity, network, callsign, location, clock, log } = deps;
+  const { identity, network, callsign, location, tags = [], clock, log } = deps;
   const record = new OwnRecord({
     identity,
     network,
     callsign,
     location,
+    tags,
     clock,
     log,
     signal: scope.signal,

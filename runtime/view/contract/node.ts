@@ -89,7 +89,8 @@ export interface PeerView {
   trust_until: string | null;
   /** From 0 to 1: how much of the time it was there, times how much of what it was given arrived. */
   score: number;
-  state: "connected" | "connecting" | "disconnected" | "blocked";
+  /** `silent`: it has links, and none of them gives an answer as soon as usual. */
+  state: "connected" | "silent" | "connecting" | "disconnected" | "blocked";
   links: {
     transport: string;
     address: string;
@@ -139,6 +140,8 @@ export interface MemberView {
   reason: string;
   /** Node that the conclusion rests on; null: this node's own links, routes and pings. */
   source: NodeId | null;
+  /** What the node says of its machine; nobody checks it. */
+  tags: readonly string[];
   /** When anything proved that it lives; null when nothing has yet. */
   last_heard: string | null;
 }
@@ -229,6 +232,8 @@ export interface MessageView {
   delivered_at: string | null;
   /** Left of the life of an own message that is still open, by running time; null for all others. */
   expires_in_seconds: number | null;
+  /** The same as a moment of this node's clock, ISO 8601; it moves when that is set. */
+  expires_at: string | null;
   receipt: {
     by: NodeId;
     by_callsign: string | null;
@@ -320,7 +325,8 @@ export interface NodeView {
   health(forWhom?: "anybody" | "operator"): HealthView;
   status(): StatusView;
   members(): MemberView[];
-  peers(): PeerView[];
+  /** The neighbours that can be reached now, or all nodes that this one has met or is told of. */
+  peers(which: "reachable" | "all"): PeerView[];
   /** Networks that carry transports, with their own neighbours. */
   overlays(): OverlayView[];
   routes(): RouteView[];
