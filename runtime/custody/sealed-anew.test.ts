@@ -98,6 +98,25 @@ describe("a session that ends", () => {
   });
 });
 
+test("a withdrawal that the disk does not take, of mail whose session ends meanwhile, leaves it to be delivered", async () => {
+  const { mesh, a, b } = await pair();
+  mesh.cut(a, b);
+  const id = await a.send(b.id, "stays");
+  await mesh.clock.advance(100);
+  a.disk.fail("full");
+  const withdrawn = a.custody!.outbox.withdraw(id).then(
+    () => "withdrawn",
+    () => "failed",
+  );
+  refuse(a, b, a.sent(id)!.targets[0]!.bundle);
+  await mesh.clock.advance(100);
+  expect(await withdrawn).toBe("failed");
+  a.disk.fail(undefined);
+  mesh.connect(a, b);
+  await mesh.clock.advance(60_000);
+  expect([stateOf(a, id), texts(b)]).toEqual(["delivered", ["proves it", "stays"]]);
+});
+
 test("a resumed snapshot that draws what its other life drew writes to another prekey as well", async () => {
   const { mesh, a, b } = await pair();
   await mesh.restart(a, 5);
