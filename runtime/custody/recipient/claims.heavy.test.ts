@@ -17,7 +17,8 @@ test("100,000 claims of strangers push out no grant of another neighbour, nor of
         else rows.delete(op.key);
     },
   };
-  const seams = { regard, store, limits: custodyLimitsDefault } as unknown as CustodyContext;
+  const presence = { of: () => "there", watch: () => () => {} };
+  const seams = { regard, store, presence, limits: custodyLimitsDefault } as unknown as CustodyContext;
   const claims = new Claims(seams, {
     send() {},
     deliver: async () => true,

@@ -46,6 +46,7 @@ import { Delivery, type Arrival, type DeliveryOutcome, type Refusal } from "./de
 import { Inbox, type InboxEvents } from "./inbox.ts";
 import type { Outbox } from "../source/outbox.ts";
 import type { OutboxEntry } from "../source/entry.ts";
+import { Openings } from "./openings.ts";
 import { Receipts } from "./receipts.ts";
 import { Seen } from "./seen.ts";
 import { ReceivedSessions } from "./sessions.ts";
@@ -94,6 +95,7 @@ export class Recipient {
   readonly #sessions: ReceivedSessions;
   readonly #refusals: TokenBucket;
   readonly #sessionRefusals: SessionRefusals;
+  readonly #openings: Openings;
   readonly #unreadable;
 
   constructor(
@@ -112,6 +114,7 @@ export class Recipient {
     this.#receipts = new Receipts(ctx, { ready: (bundle) => deps.send(bundle) });
     this.#sessions = new ReceivedSessions(ctx);
     this.#sessionRefusals = new SessionRefusals(ctx.clock);
+    this.#openings = new Openings(ctx.clock);
     this.#delivery = new Delivery(
       ctx,
       { inbox: this.inbox, seen: this.#seen, receipts: this.#receipts, sessions: this.#sessions },
@@ -207,7 +210,7 @@ export class Recipient {
       const bundle = await inMemory(arrived);
       switch (kind) {
         case BundleKind.receipt:
-          await this.#outbox.onReceipts(source, bundle.sealed);
+          await this.#openings.run(from, () => this.#outbox.onReceipts(source, bundle.sealed));
           break;
         case BundleKind.claim: {
           const claim = decodeClaim(this.#open(bundle).plaintext);
@@ -317,7 +320,10 @@ export class Recipient {
       const large = "sealed" in bundle ? undefined : storedOf(bundle);
       // What waits for other machines lies in transit meanwhile, and its chunks are that row's.
       if (large !== undefined && !this.#isShared(large.inner)) return large;
-      const { plaintext, ...opened } = this.#open(await inMemory(bundle));
+      const whole = await inMemory(bundle);
+      const { plaintext, ...opened } = await this.#openings.run(from ?? this.#ctx.self, () =>
+        this.#open(whole),
+      );
       const test = decodeTest(plaintext);
       return test === undefined ? { inner: decodeInnerMessage(plaintext), ...opened } : { test };
     } catch (error) {
