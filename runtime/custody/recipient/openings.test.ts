@@ -16,7 +16,7 @@ function crowd() {
       clock.jumpTo(clock.monotonicMs() + ms);
       return name;
     });
-  return { opened, add };
+  return { clock, opened, add };
 }
 
 test("a lone message is opened at once", () => {
@@ -48,4 +48,15 @@ test("what takes longer than a turn is opened all the same, and what throws reje
   });
   expect(failing).rejects.toThrow("forged");
   expect(await openings.run(a, () => 1)).toBe(1);
+});
+
+test("where all else takes long, as in a flood that is read, what is opened has as much of a turn", async () => {
+  const { clock, opened, add } = crowd();
+  const all = Array.from({ length: 100 }, (_, n) => add(a, `a${n}`, 1));
+  for (let turn = 0; turn < 3; turn++) {
+    clock.jumpTo(clock.monotonicMs() + 20);
+    await nextTurn();
+  }
+  expect(opened.length).toBeGreaterThan(30);
+  await Promise.all(all);
 });
