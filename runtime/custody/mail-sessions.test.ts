@@ -6,17 +6,11 @@ import { seededRandom } from "../kernel/random.ts";
 import { openMemoryStore } from "../store/memory.ts";
 import { BundleKind, decodeBundleFrame, encodeBundleFrame, makeBundle, type Bundle } from "../wire/bundle.ts";
 import { FrameType } from "../wire/constants.ts";
-import {
-  encodeReceipt,
-  encodeReceiptBody,
-  receiptHash,
-  receiptSigningBytes,
-  ReceiptStatus,
-} from "../wire/message.ts";
+import { ReceiptStatus } from "../wire/message.ts";
 import { SealForm } from "../wire/sealed.ts";
-import { numbers, pattern, sendNumbers, stateOf, testSign, texts, type TestNode } from "./testing.ts";
+import { numbers, pattern, sendNumbers, stateOf, texts, type TestNode } from "./testing.ts";
 import { ReceivedSessions } from "./recipient/sessions.ts";
-import { formsOf, SealingMesh } from "./testing-sessions.ts";
+import { formsOf, receiptBundle, SealingMesh } from "./testing-sessions.ts";
 
 const { first, later, whole, firstSegmented, laterSegmented } = SealForm;
 
@@ -222,25 +216,20 @@ test("a flood of sessions that nobody knows, in somebody's name by another neigh
 });
 
 describe("nobody but the recipient ends a session", () => {
-  const refusal = (b: TestNode, a: TestNode, bundleId: Bundle["id"], by: TestNode): Bundle => {
-    const encoded = encodeReceipt({
-      status: ReceiptStatus.sessionUnknown,
-      messageId: "00".repeat(16) as MessageId,
-      bundleId,
-      atMs: 0,
-      isUnconfirmed: false,
-      trace: [],
-    });
-    const signature = testSign(by.id, receiptSigningBytes("test", b.id, a.id, [receiptHash(encoded)]));
-    const header = {
-      kind: BundleKind.receipt,
-      priority: 1,
-      source: b.id,
-      destination: a.id,
-      lifetimeMs: 60_000,
-    } as const;
-    return makeBundle(header, encodeReceiptBody([encoded], signature));
-  };
+  const refusal = (b: TestNode, a: TestNode, bundleId: Bundle["id"], by: TestNode): Bundle =>
+    receiptBundle(
+      b,
+      a,
+      {
+        status: ReceiptStatus.sessionUnknown,
+        messageId: "00".repeat(16) as MessageId,
+        bundleId,
+        atMs: 0,
+        isUnconfirmed: false,
+        trace: [],
+      },
+      by,
+    );
 
   test("forged, of another bundle, of a first, and replayed ones change nothing", async () => {
     const mesh = new SealingMesh();

@@ -1,16 +1,10 @@
 /** Mail that is sealed anew while something else happens to it: docs/protocol/sealing.md "A session that is not known". */
 import { describe, expect, test } from "bun:test";
 import type { MessageId } from "../kernel/ids.ts";
-import { encodeBundleFrame, BundleKind, makeBundle, type Bundle } from "../wire/bundle.ts";
-import {
-  encodeReceipt,
-  encodeReceiptBody,
-  receiptHash,
-  receiptSigningBytes,
-  ReceiptStatus,
-} from "../wire/message.ts";
-import { COMMIT_MS, numbers, stateOf, testSign, texts, type TestNode } from "./testing.ts";
-import { SealingMesh } from "./testing-sessions.ts";
+import { encodeBundleFrame, type Bundle } from "../wire/bundle.ts";
+import { ReceiptStatus } from "../wire/message.ts";
+import { COMMIT_MS, numbers, stateOf, texts, type TestNode } from "./testing.ts";
+import { receiptBundle, SealingMesh } from "./testing-sessions.ts";
 
 async function pair(): Promise<{ mesh: SealingMesh; a: TestNode; b: TestNode }> {
   const mesh = new SealingMesh();
@@ -23,7 +17,7 @@ async function pair(): Promise<{ mesh: SealingMesh; a: TestNode; b: TestNode }> 
 
 /** `by` says that it does not know the session that this bundle names. */
 function refuse(to: TestNode, by: TestNode, bundleId: Bundle["id"]): void {
-  const encoded = encodeReceipt({
+  const bundle = receiptBundle(by, to, {
     status: ReceiptStatus.sessionUnknown,
     messageId: "00".repeat(16) as MessageId,
     bundleId,
@@ -31,15 +25,6 @@ function refuse(to: TestNode, by: TestNode, bundleId: Bundle["id"]): void {
     isUnconfirmed: false,
     trace: [],
   });
-  const signature = testSign(by.id, receiptSigningBytes("test", by.id, to.id, [receiptHash(encoded)]));
-  const header = {
-    kind: BundleKind.receipt,
-    priority: 1,
-    source: by.id,
-    destination: to.id,
-    lifetimeMs: 60_000,
-  } as const;
-  const bundle = makeBundle(header, encodeReceiptBody([encoded], signature));
   to.receive(by.id, encodeBundleFrame(bundle, { remainingMs: 60_000, hops: 1, trace: [] }));
 }
 

@@ -11,13 +11,9 @@ import {
   decodeReceiptBody,
   decodeReceiptsWanted,
   decodeSessionReceipts,
-  encodeReceipt,
-  encodeReceiptBody,
   encodeReceiptsWanted,
   encodeSessionReceipts,
-  receiptHash,
   receiptSaid,
-  receiptSigningBytes,
   type Receipt,
   ReceiptStatus,
   type SessionReceipt,
@@ -43,8 +39,8 @@ import {
   TRIES_MAX,
   WANTED_MAX,
 } from "./source/signed-wanted.ts";
-import { COMMIT_MS, sendNumbers, stateOf, testId, testSign, texts, type TestNode } from "./testing.ts";
-import { SealingMesh } from "./testing-sessions.ts";
+import { COMMIT_MS, sendNumbers, stateOf, testId, texts, type TestNode } from "./testing.ts";
+import { receiptBundle, SealingMesh } from "./testing-sessions.ts";
 
 const LINE_MS = 300;
 
@@ -111,16 +107,8 @@ const requestsOf = (mesh: SealingMesh, node: TestNode): number => made(mesh, nod
 /** A frame with a signed receipt of that message and bundle. */
 function signed(by: TestNode, to: TestNode, messageId: MessageId, bundleId: BundleId): Uint8Array {
   const said = { status: ReceiptStatus.delivered, messageId, bundleId };
-  const receipt = encodeReceipt({ ...said, atMs: 1_800_000_000_000, isUnconfirmed: false, trace: [] });
-  const signature = testSign(by.id, receiptSigningBytes("test", by.id, to.id, [receiptHash(receipt)]));
-  const header = {
-    kind: BundleKind.receipt,
-    priority: 1,
-    source: by.id,
-    destination: to.id,
-    lifetimeMs: 60_000,
-  } as const;
-  const bundle = makeBundle(header, encodeReceiptBody([receipt], signature));
+  const receipt = { ...said, atMs: 1_800_000_000_000, isUnconfirmed: false, trace: [] };
+  const bundle = receiptBundle(by, to, receipt);
   return encodeBundleFrame(bundle, { remainingMs: 60_000, hops: 1, trace: [] });
 }
 

@@ -5,9 +5,16 @@ import { MAIL_SESSIONS, type Prekey } from "../identity/record.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import { seededRandom } from "../kernel/random.ts";
 import type { CustodyLimits, Sealer, SessionRoots } from "./context.ts";
-import { BundleKind, decodeBundleFrame } from "../wire/bundle.ts";
+import { type Bundle, BundleKind, decodeBundleFrame, makeBundle } from "../wire/bundle.ts";
 import { FrameType } from "../wire/constants.ts";
-import { TestMesh, type TestNode } from "./testing.ts";
+import {
+  encodeReceipt,
+  encodeReceiptBody,
+  type Receipt,
+  receiptHash,
+  receiptSigningBytes,
+} from "../wire/message.ts";
+import { TestMesh, type TestNode, testSign } from "./testing.ts";
 
 /** What a node has beside its disk, as far as sealing goes; a restart keeps it. */
 export class SealingNode {
@@ -135,3 +142,17 @@ export const formsOf = (mesh: TestMesh, node: TestNode): number[] =>
     const { bundle } = decodeBundleFrame(bytes);
     return bundle.header.kind === BundleKind.message ? [bundle.sealed[0]!] : [];
   });
+
+/** Of one receipt to `to` in the name of `by`, signed by `signer`. */
+export function receiptBundle(by: TestNode, to: TestNode, receipt: Receipt, signer = by): Bundle {
+  const encoded = encodeReceipt(receipt);
+  const signature = testSign(signer.id, receiptSigningBytes("test", by.id, to.id, [receiptHash(encoded)]));
+  const header = {
+    kind: BundleKind.receipt,
+    priority: 1,
+    source: by.id,
+    destination: to.id,
+    lifetimeMs: 60_000,
+  } as const;
+  return makeBundle(header, encodeReceiptBody([encoded], signature));
+}
