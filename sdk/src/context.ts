@@ -4,6 +4,7 @@ import type { EngineStreams } from "./engine-streams.ts";
 import type { HealAction } from "./heal.ts";
 import type { Log } from "./log.ts";
 import type { Members } from "./members.ts";
+import type { Medium } from "./medium.ts";
 import type { Mesh } from "./mesh.ts";
 import type { PluginNet } from "./net.ts";
 import type { HostNetwork } from "./network.ts";
@@ -47,6 +48,8 @@ export interface TransportDriver {
   readonly schemes: readonly string[];
   /** How long a dial and the handshake behind it may take together, 1,000 ms to 30 days. Default 20,000. */
   readonly dialTimeoutMs?: number;
+  /** The channel that all its pipes share, if it is one that everybody in earshot hears. */
+  readonly medium?: Medium;
   /**
    * Opens one pipe to `endpoint`. Rejects with a GodwitError of kind `transport`, or with the signal's reason as soon as
    * it aborts. The pipe belongs to the caller. `expected`: id of the node that is looked for there, if one is; the handshake

@@ -5,6 +5,8 @@
  * more than the packet.
  */
 
+import type { Medium } from "./medium.ts";
+
 /** Which timers and control budget fit: fast >= 1 Mbit/s, medium >= 10 kbit/s (Tor), slow below (LoRa). */
 export type LinkClass = "fast" | "medium" | "slow";
 export type PipeDirection = "outbound" | "inbound";
@@ -14,6 +16,11 @@ export interface PipeHandlers {
   data(bytes: Uint8Array): void;
   /** After `write` returned false: there is room again. */
   drain(): void;
+  /**
+   * Only of pipes that have `answerMs`: the first datagram written and not told of yet is on its way as a whole, or was dropped. Once for each, in
+   * the order of writing, not within `write`.
+   */
+  left?(): void;
   /** Exactly once, last, whoever closed. No error when the far end or we closed politely. */
   closed(error?: Error): void;
 }
@@ -39,6 +46,13 @@ export interface Pipe {
    * waits for the far end waits this long, at most 30 days; such a link is dear, so that any live way goes before it.
    */
   readonly patienceMs?: number;
+  /** The channel that it shares with others. */
+  readonly medium?: Medium;
+  /**
+   * Of datagrams that may wait here for long before they leave: from when one has left until an answer to it can be there at the earliest, ms. Such a pipe calls
+   * `left`, and whatever waits for an answer waits from then. No value: what is written has left.
+   */
+  readonly answerMs?: number;
   /** Expected rate in bits per second before anything was measured; routing starts from it. */
   readonly rateBitsPerSecond: number;
   /**

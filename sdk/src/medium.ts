@@ -1,0 +1,28 @@
+/**
+ * A channel that everybody in earshot shares, as a radio's: what one end sends, all others wait for. A transport that has such a channel gives
+ * the node one object for it, in its registration and in each of its pipes; the node keeps one budget of airtime for all that it controls there.
+ * docs/protocol/slow.md "One channel, one budget"
+ */
+
+/** Called synchronously; bytes are borrowed until it returns. */
+export type MediumHeard = (from: string, bytes: Uint8Array) => void;
+
+export interface Medium {
+  /** Names it in log, metrics and API: the transport's instance. */
+  readonly name: string;
+  /** Of the channel, bits per second on the air, above 0. */
+  readonly rateBitsPerSecond: number;
+  /** How long one datagram of so many bytes keeps the channel busy, ms: with all that the medium adds, as preamble, headers, signatures and relaying. */
+  airtimeMs(bytes: number, to: "one" | "all"): number;
+  /** Share of the last minutes in which the channel was busy, whoever sent, as far as is heard here: 0 to 1. */
+  readonly utilisation: number;
+  /** Largest datagram to all, bytes. */
+  readonly broadcastBytesMax: number;
+  /**
+   * Sends to everybody in earshot, borrowed until the call returns; not acknowledged, not encrypted, from anybody. False: it was not taken, because it is too
+   * large or something else to all waits still.
+   */
+  broadcast(bytes: Uint8Array): boolean;
+  /** What others send to all. `from`: an endpoint of theirs that can be dialled here. Called once, by the node. */
+  listen(heard: MediumHeard): void;
+}
