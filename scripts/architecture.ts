@@ -52,6 +52,11 @@ export const layers: Readonly<Record<string, Rule>> = {
     may: ["kernel", "wire", "store", "time", "identity", "link", "membership", "peer"],
     because: "a newcomer has no routes and no mail yet, and must not need plugins to be tested",
   },
+  channel: {
+    may: ["kernel", "wire"],
+    because:
+      "what is heard on a shared channel is a hint: it must know of no link, route or mail that it could stand for",
+  },
   route: {
     may: ["kernel", "wire"],
     because: "routing must work without a store, or a full disk would stop the mesh",
@@ -67,7 +72,7 @@ export const layers: Readonly<Record<string, Rule>> = {
   mesh: {
     may: [
       ...["kernel", "wire", "store", "time", "identity", "link", "peer", "membership", "trust"],
-      ...["join", "route", "stream", "custody"],
+      ...["channel", "join", "route", "stream", "custody"],
     ],
     because: "it joins the core, and the simulator runs it: no plugins, no API, no process around it",
   },

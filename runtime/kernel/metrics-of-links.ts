@@ -1,6 +1,31 @@
 /** Metrics of links: handshakes, sessions, what goes over them. A part of metric-table.ts, which says how they are named and of what form they are. */
 
 export const linkMetrics = {
+  godwit_channel_beacons_total: {
+    kind: "counter",
+    help: "beacons on shared channels: sent, suppressed because others or traffic said it, held back for want of airtime; heard, passed over (replayed, own, too many new names), foreign",
+    labels: ["outcome"],
+  },
+  godwit_channel_control_refused_total: {
+    kind: "counter",
+    help: "control that a shared channel had no airtime for, by transport and what it was for",
+    labels: ["medium", "use"],
+  },
+  godwit_channel_control_seconds_total: {
+    kind: "counter",
+    help: "airtime that control of this node took of a shared channel, by transport and what it was for",
+    labels: ["medium", "use"],
+  },
+  godwit_channel_nodes_heard: {
+    kind: "gauge",
+    help: "other nodes of the mesh that share a channel, by transport",
+    labels: ["medium"],
+  },
+  godwit_channel_utilisation_ratio: {
+    kind: "gauge",
+    help: "share of the last minutes in which a shared channel was busy, by transport",
+    labels: ["medium"],
+  },
   godwit_link_buffered_bytes: {
     kind: "gauge",
     help: "bytes that links took and that the operating system has not, by transport",

@@ -93,6 +93,11 @@ export interface SessionLimits {
   readonly previousEpochMs: number;
 }
 
+/** Between two rekeys on a channel that all in earshot share, ms: what an hour would be for one link is too much for all of them together. */
+export const SHARED_REKEY_MS = 24 * 3_600_000;
+/** Longest pause there before something is sent again for want of an answer, ms. */
+export const SHARED_RESEND_CAP_MS = 3_600_000;
+
 /** What a rekey costs on a slow link, in bytes on the air: both handshake messages and two empty records. */
 const SLOW_REKEY_BYTES = 200;
 

@@ -140,7 +140,8 @@ export class DatagramSession extends LinkSession {
   protected onControl(kind: number, body: Uint8Array): void {
     switch (kind) {
       case ControlKind.confirm:
-        return this.sendEmpty();
+        if (this.mayControl(0, "mail")) this.sendEmpty();
+        return;
       case ControlKind.rekeyRequest:
         return this.#onRekeyRequest(body);
       case ControlKind.rekeyReply:
@@ -229,7 +230,7 @@ export class DatagramSession extends LinkSession {
       this.#resend?.cancel();
       this.#addSlot(epoch);
     }
-    this.sendControl(ControlKind.rekeyReply, reply);
+    if (this.mayControl(reply.length)) this.sendControl(ControlKind.rekeyReply, reply);
   }
 
   #onRekeyReply(body: Uint8Array): void {
@@ -263,15 +264,18 @@ export class DatagramSession extends LinkSession {
       this.end(godwitError("GODWIT_HANDSHAKE_TIMEOUT", "the far end never confirmed the session"));
       return;
     }
-    if (unconfirmed.message3 !== undefined) this.write(unconfirmed.message3);
-    this.sendControl(ControlKind.confirm, NO_BYTES);
+    // Message 2 is answered already, and what is left of a link is little: it may be owed.
+    if (this.mayControl(unconfirmed.message3?.length ?? 0, "mail")) {
+      if (unconfirmed.message3 !== undefined) this.write(unconfirmed.message3);
+      this.sendControl(ControlKind.confirm, NO_BYTES);
+    }
     this.#sendAgain(() => this.#sendConfirm());
   }
 
   #sendRequest(): void {
     const request = this.rekeying.pendingRequest;
     if (request === undefined || this.isOver) return;
-    this.sendControl(ControlKind.rekeyRequest, request);
+    if (this.mayControl(request.length)) this.sendControl(ControlKind.rekeyRequest, request);
     this.#sendAgain(() => this.#sendRequest());
   }
 

@@ -7,6 +7,7 @@ import type { Pipe } from "@godwit/sdk";
 import type { Invite } from "../identity/invite.ts";
 import type { Identity } from "../identity/keys.ts";
 import { Backoff } from "../kernel/backoff.ts";
+import type { Airtime, ChannelBudget } from "../kernel/airtime.ts";
 import type { Clock, Timer } from "../kernel/clock.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
@@ -18,6 +19,8 @@ import {
   patienceOf,
   RECORD_FLAG,
   SECRETS_MAX,
+  SHARED_REKEY_MS,
+  SHARED_RESEND_CAP_MS,
   sessionLimits,
   type SessionLimits,
 } from "./constants.ts";
@@ -61,6 +64,8 @@ export interface OpenSessionOptions {
   readonly hideIdentity?: boolean;
   readonly versions?: Versions;
   readonly limits?: Partial<SessionLimits>;
+  /** What handshakes, and what sessions say of their own accord, may cost on a channel that all in earshot share. Undefined: whatever it takes. */
+  readonly airtime?: Airtime | undefined;
 }
 
 /**
@@ -79,6 +84,9 @@ export function openSession(pipe: Pipe, options: OpenSessionOptions, signal: Abo
 
 /** Of the protocol, as this node speaks it. */
 export const VERSIONS: Versions = { min: PROTOCOL_VERSION_MIN, max: PROTOCOL_VERSION_MAX };
+
+/** Longest answer to a message 1: xx2. */
+export const ANSWER_BYTES = 98;
 
 const HUNG_UP =
   "the far end hung up during the handshake: it is another node, in another network, has another secret or no Godwit";
@@ -157,7 +165,8 @@ class Opening {
 
   get #timing() {
     const timing = handshakeTiming(this.#pipe.linkClass, patienceOf(this.#pipe));
-    return { ...timing, timeoutMs: this.#options.timeoutMs ?? timing.timeoutMs };
+    const shared = this.#pipe.medium === undefined ? {} : { resendCapMs: SHARED_RESEND_CAP_MS };
+    return { ...timing, ...shared, timeoutMs: this.#options.timeoutMs ?? timing.timeoutMs };
   }
 
   #checkPipe(): void {
@@ -229,11 +238,34 @@ class Opening {
   /** On datagrams the initiator repeats its message until something moves on; the responder only ever answers. */
   #sendMessage1(initiator: Initiator, backoff: Backoff): void {
     if (this.#isSettled) return;
+    const waitMs = this.#waitForAirtimeMs(initiator.message1.length);
+    if (waitMs > 0) {
+      this.#resend = this.#options.clock.after(waitMs, () => this.#sendMessage1(initiator, backoff));
+      return;
+    }
     this.#write(initiator.message1);
     if (this.#pipe.kind === "datagram" && !this.#isSettled)
       this.#resend = this.#options.clock.after(backoff.nextMs(), () =>
         this.#sendMessage1(initiator, backoff),
       );
+  }
+
+  get #budget(): ChannelBudget | undefined {
+    const { medium } = this.#pipe;
+    return medium === undefined ? undefined : this.#options.airtime?.of(medium);
+  }
+
+  /**
+   * Takes the airtime of a message 1; above 0: there is none for so long. A link that mail waits for may be owed; another one is called for, and
+   * again, only where there is enough for all of it.
+   */
+  #waitForAirtimeMs(bytes: number): number {
+    const budget = this.#budget;
+    if (budget === undefined) return 0;
+    const isForMail = this.#options.airtime!.isForMail(this.#pipe.remote);
+    const need = isForMail ? "mail" : "link";
+    const ms = budget.costMs(bytes, false);
+    return budget.take(ms, "handshakes", need) ? 0 : budget.waitMs(ms, need);
   }
 
   #write(bytes: Uint8Array): void {
@@ -267,7 +299,9 @@ class Opening {
       return;
     }
     this.#bytesReceived += bytes.length;
-    if (HANDSHAKE_BYTES[type] === bytes.length) this.#take(bytes);
+    // Whoever calls has proved nothing yet: what cannot be answered is not computed either.
+    const isAnswerable = this.#responder === undefined || this.#budget?.hasAnswer(ANSWER_BYTES) !== false;
+    if (HANDSHAKE_BYTES[type] === bytes.length && isAnswerable) this.#take(bytes);
     else this.#options.guard.counters.handshakeDatagramsDropped++;
   }
 
@@ -298,9 +332,9 @@ class Opening {
     if (this.#responder?.hasAnswered === true) this.#ticket?.answered();
     switch (step.kind) {
       case "send":
-        return this.#write(step.bytes);
+        return this.#answer(step.bytes);
       case "fail":
-        if (step.send !== undefined) this.#write(step.send);
+        if (step.send !== undefined) this.#answer(step.send);
         return this.#fail(step.error);
       case "ignore":
         if (this.#pipe.kind === "stream") return this.#fail(step.error);
@@ -311,6 +345,15 @@ class Opening {
     }
   }
 
+  /** What the responder says, and the initiator behind its message 1. */
+  #answer(bytes: Uint8Array): void {
+    const budget = this.#budget;
+    if (budget !== undefined && this.#responder !== undefined && !budget.takeAnswer(bytes.length)) return;
+    if (budget !== undefined && this.#initiator !== undefined)
+      budget.charge(budget.costMs(bytes.length, false), "handshakes");
+    this.#write(bytes);
+  }
+
   #onEstablished(established: Established, send: Uint8Array | undefined): void {
     if (this.#initiator !== undefined) {
       const session = this.#newSession(established);
@@ -318,7 +361,7 @@ class Opening {
       session.confirm(send);
       return;
     }
-    if (send !== undefined) this.#write(send);
+    if (send !== undefined) this.#answer(send);
     const session = this.#newSession(established);
     if (this.#pipe.kind === "stream") session.onProof = () => this.#complete(session);
     // Two, so that a replayed message 1 in between does not undo a handshake that is under way.
@@ -336,7 +379,14 @@ class Opening {
       clock,
       random,
       counters: guard.counters,
-      limits: { ...sessionLimits(pipe.linkClass, pipe.rateBitsPerSecond, patienceOf(pipe)), ...limits },
+      limits: {
+        ...sessionLimits(pipe.linkClass, pipe.rateBitsPerSecond, patienceOf(pipe)),
+        ...(pipe.medium === undefined
+          ? {}
+          : { rekeyAfterMs: SHARED_REKEY_MS, rekeyGraceMs: SHARED_REKEY_MS }),
+        ...limits,
+      },
+      budget: this.#budget,
       timing: this.#timing,
       bytesSent: this.#bytesSent,
       bytesReceived: this.#bytesReceived,

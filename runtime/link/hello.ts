@@ -45,6 +45,8 @@ const EPOCH_ID_BYTES = 4;
 /** What one network (and one of its secrets) contributes to a handshake. */
 export interface NetworkKeys {
   readonly tagKey: Uint8Array;
+  /** Of what is sent to all in earshot of a shared channel. */
+  readonly beaconKey: Uint8Array;
   /** Undefined in an open mesh. */
   readonly psk: Uint8Array | undefined;
   /** The keys are those of one who holds this invitation, not of a member. */
@@ -65,6 +67,7 @@ export function networkKeys(network: string, secret: Uint8Array | undefined): Ne
   const base = mac(root, encoder.encode("godwit link 1\0"), encoder.encode(network));
   const keys: NetworkKeys = {
     tagKey: mac(base, encoder.encode("tag")),
+    beaconKey: mac(base, encoder.encode("beacon")),
     psk: secret === undefined ? undefined : mac(base, encoder.encode("psk")),
     epoch:
       secret === undefined

@@ -5,7 +5,8 @@
  * Must never hand out a byte that was not authenticated, nor use a key beyond its limits. Specified by
  * docs/protocol/link.md.
  */
-import type { LinkClass, Pipe, PipeDirection } from "@godwit/sdk";
+import type { LinkClass, Medium, Pipe, PipeDirection } from "@godwit/sdk";
+import type { AirtimeNeed, ChannelBudget } from "../kernel/airtime.ts";
 import type { Clock, Timer } from "../kernel/clock.ts";
 import { assert, GodwitError, godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
@@ -38,6 +39,8 @@ export interface SessionParams {
   readonly limits: SessionLimits;
   /** Datagrams: how often and how long to repeat what must arrive. */
   readonly timing: HandshakeTiming;
+  /** Of the channel that the pipe shares; undefined: none, or nobody keeps one. */
+  readonly budget?: ChannelBudget | undefined;
   /** What the handshake put on the medium already. */
   readonly bytesSent: number;
   readonly bytesReceived: number;
@@ -48,6 +51,8 @@ const DRAIN_POLL_MS = 5;
 /** The responder lets the initiator rekey first, so that a crossing is the exception. */
 const RESPONDER_PATIENCE = 1.1;
 const NO_BYTES = new Uint8Array(0);
+/** Of a rekey's request, bytes. */
+const REKEY_BYTES = 103;
 
 export abstract class LinkSession implements Session {
   readonly remote: NodeId;
@@ -56,6 +61,7 @@ export abstract class LinkSession implements Session {
   readonly linkClass: LinkClass;
   readonly patienceMs: number;
   readonly rateBitsPerSecond: number;
+  readonly medium: Medium | undefined;
   /** The protocol version that both ends agreed on. */
   readonly version: number;
   readonly invite: Invite | undefined;
@@ -106,6 +112,7 @@ export abstract class LinkSession implements Session {
     this.linkClass = pipe.linkClass;
     this.patienceMs = patienceOf(pipe);
     this.rateBitsPerSecond = pipe.rateBitsPerSecond;
+    this.medium = pipe.medium;
     this.#bytesSent = params.bytesSent;
     this.#bytesReceived = params.bytesReceived;
     this.#epochStartedMs = params.clock.monotonicMs();
@@ -198,6 +205,7 @@ export abstract class LinkSession implements Session {
   close(): void {
     if (this.isOver || this.#isClosing) return;
     this.#isClosing = true;
+    this.params.budget?.charge(this.params.budget.costMs(0, true), "handshakes");
     this.sendControl(ControlKind.close, NO_BYTES);
     if (this.isOver) return;
     this.dispose();
@@ -252,6 +260,11 @@ export abstract class LinkSession implements Session {
       this.#isBlocked = true;
       this.#pollDrain();
     }
+  }
+
+  /** Takes the airtime of a control item, where the channel is shared. False: it must not be sent now. */
+  protected mayControl(bytes: number, need: AirtimeNeed = "control"): boolean {
+    return this.params.budget?.takeFrame(bytes, "handshakes", need) !== false;
   }
 
   /** Adds a control item and sends the batch, so that the item is the last of its record. */
@@ -316,6 +329,11 @@ export abstract class LinkSession implements Session {
       this.#txBytes < limits.rekeyAfterBytes * patience &&
       nowMs - this.#epochStartedMs < limits.rekeyAfterMs * patience
     )
+      return;
+    const { budget } = this.params;
+    // Half of what a key lasts is left for it to wait for airtime; then it waits no longer.
+    const isLate = this.#txRecords >= limits.expireRecords / 2;
+    if (budget !== undefined && !isLate && !budget.has(budget.costMs(REKEY_BYTES, true), "handshakes"))
       return;
     this.#rekeyAskedMs = nowMs;
     this.startRekey();

@@ -2,7 +2,7 @@
  * The seam between a link and the peer above it. A session is an authenticated, encrypted, framed channel to one node
  * over one pipe. Two kinds exist: the real one (`session.ts`, Noise) and the simulator's, which passes the same suite.
  */
-import type { GodwitError, LinkClass, PipeDirection } from "@godwit/sdk";
+import type { GodwitError, LinkClass, Medium, PipeDirection } from "@godwit/sdk";
 import type { Invite } from "../identity/invite.ts";
 import type { NodeId } from "../kernel/ids.ts";
 
@@ -31,6 +31,8 @@ export interface Session {
   readonly rateBitsPerSecond: number;
   /** How long an answer may take on a medium that is carried, ms; 0 or none: as long as the class says. */
   readonly patienceMs?: number;
+  /** The channel that it shares with others. */
+  readonly medium?: Medium | undefined;
   /** True over a stream pipe: frames arrive once and in order or the session closes. Over datagrams they may be lost or reordered, never duplicated. */
   readonly isReliable: boolean;
   /** Largest frame `send` takes, in bytes. Over datagrams it follows what the path carries. */

@@ -2,6 +2,7 @@
 import type { Clock, DialTerms, HostAddress, Log, Pipe, Random } from "@godwit/sdk";
 import type { DhKey } from "../identity/keys.ts";
 import type { NodeRecord } from "../identity/record.ts";
+import type { Airtime } from "../kernel/airtime.ts";
 import type { HeapBrake } from "../kernel/heap.ts";
 import type { Heard, Teller } from "../kernel/hub.ts";
 import type { NodeId } from "../kernel/ids.ts";
@@ -68,6 +69,8 @@ export interface MeshDeps extends MeshSettings {
   /** Of the process, where it holds this one mesh; undefined: the engine does as it likes. */
   readonly heap?: HeapBrake;
   readonly store: Store;
+  /** What control may take of channels that all in earshot share, handshakes among it; by default the mesh keeps one of its own. */
+  readonly airtime?: Airtime;
   /** Some transport here can dial it. */
   canDial(endpoint: string): boolean;
   /** How many neighbours this machine has room for now. */

@@ -13,6 +13,7 @@ import { BOOT_ID_BYTES } from "../wire/peer-messages.ts";
 import type { MeshDeps, MeshSettings } from "./deps.ts";
 import { type Kept, openKept } from "./kept.ts";
 import { PartList } from "./part-list.ts";
+import { channelsPart } from "./parts/channels.ts";
 import { custodyPart } from "./parts/custody.ts";
 import { dialerPart, hintsPart, placesPart } from "./parts/dialling.ts";
 import { enrolmentPart } from "./parts/enrolment.ts";
@@ -46,7 +47,9 @@ export class Mesh extends PartList implements MeshParts {
   readonly otherLives = this.part("other-lives", otherLivesPart);
   /** Before the router, which signs its hash when it is made. Published before what the others load is told to anybody. */
   readonly ownRecord = this.part("own-record", ownRecordPart);
-  /** First to hear, because all others ask it for ways; last to stop, so that none of them asks in vain. */
+  /** Before all that send: what they may take of shared channels. */
+  readonly channels = this.part("channels", channelsPart);
+  /** First of these to hear, because all others ask it for ways; last to stop, so that none of them asks in vain. */
   readonly router = this.part("router", routerPart);
   /** Its end is the goodbye of every link: after all that still has something to say on one. */
   readonly peers = this.part("peers", peersPart);

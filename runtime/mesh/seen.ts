@@ -1,4 +1,5 @@
 /** What the parts of a mesh see of each other. A part that no other one calls does not stand here. */
+import type { Channels } from "../channel/channels.ts";
 import type { Custody } from "../custody/custody.ts";
 import type { Names } from "../identity/names.ts";
 import type { NodeId } from "../kernel/ids.ts";
@@ -30,6 +31,7 @@ export interface MeshParts {
   readonly members: Members;
   readonly peers: Peers;
   readonly packets: Packets;
+  readonly channels: Channels;
   readonly ownRecord: OwnRecord;
   readonly custody: Custody;
   readonly wallClock: NeighbourClocks;

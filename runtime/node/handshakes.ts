@@ -5,7 +5,7 @@ import type { NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import { NO_ADDRESS, sourceOf } from "../kernel/source.ts";
 import { type LinkCounters, HandshakeGuard } from "../link/guard.ts";
-import { openSession, VERSIONS } from "../link/handshake.ts";
+import { ANSWER_BYTES, openSession, VERSIONS } from "../link/handshake.ts";
 import { networkKeys } from "../link/hello.ts";
 import { screenFirst } from "../link/responder.ts";
 import type { Session } from "../link/types.ts";
@@ -50,6 +50,7 @@ export function createHandshakes(
         clock,
         random,
         guard,
+        airtime: mesh.channels.airtime,
         isBlocked: (id) => mesh.isRefused(id),
         ...(pipe.isAnonymous === true ? { hideIdentity: true } : countedBy(pipe.remote)),
         ...(remote === undefined ? {} : { remote }),
@@ -62,7 +63,9 @@ export function createHandshakes(
       const { mesh } = knot;
       if (mesh === undefined) return undefined;
       const { live } = secrets;
-      return screenFirst(datagram, {
+      const budget = mesh.channels.airtime.at(remote);
+      if (budget?.hasAnswer(ANSWER_BYTES) === false) return undefined;
+      const judged = screenFirst(datagram, {
         identity,
         network: config.node.network,
         keys: (live.length === 0 ? [undefined] : live).map((secret) =>
@@ -74,6 +77,8 @@ export function createHandshakes(
         invites:
           live.length === 0 ? undefined : { secrets: live, judge: (invite) => mesh.enrolment.judge(invite) },
       });
+      // What opens a pipe is asked about again before it is answered there.
+      return judged instanceof Uint8Array && budget?.takeAnswer(judged.length) === false ? undefined : judged;
     },
     open: (...given) => openUnder(secrets.live, ...given),
     openPreferred: (...given) => openUnder(secrets.live.slice(0, 1), ...given),

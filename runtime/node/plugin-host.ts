@@ -70,6 +70,7 @@ export function openPluginHost(ground: Ground, around: HostSurroundings, scope: 
     events: {
       screen: (datagram, remote) => handshakes.screen(datagram, remote),
       pipe: (_instance, pipe) => admit(pipe, handshakes, mesh, ground, scope),
+      medium: (medium, schemes) => mesh.channels.open(medium, schemes),
       listening() {
         mesh.setEndpoints(host.endpoints);
         hub.emit("listeningChanged", undefined);

@@ -5,7 +5,7 @@
  */
 import type { Clock, GodwitError, Log, Pipe, Random, Timer } from "@godwit/sdk";
 import { BoundedMap } from "@godwit/sdk/bounded";
-import { Backoff, TokenBucket } from "../kernel/backoff.ts";
+import { Backoff, type BackoffOptions, TokenBucket } from "../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
@@ -70,6 +70,10 @@ export interface DialerDeps {
   /** Hands a proven session over; `onClosed` fires once when it is gone. */
   adopt(session: Session, onClosed: () => void): void;
   isConnected(id: NodeId): boolean;
+  /** False: no link is wanted there until `add` tells. Not asked of what is permanent. */
+  isWanted?(endpoint: string, knownId: NodeId | undefined): boolean;
+  /** Pauses between tries that fail; undefined: as everywhere. */
+  backoff?(endpoint: string): BackoffOptions | undefined;
 }
 
 interface TargetState extends DialTarget {
@@ -153,7 +157,7 @@ export class Dialer {
       linkedAtMs: Number.POSITIVE_INFINITY,
       timer: undefined,
       abort: undefined,
-      backoff: new Backoff(BACKOFF, this.#deps.random),
+      backoff: new Backoff(this.#deps.backoff?.(target.endpoint) ?? BACKOFF, this.#deps.random),
       lastError: undefined,
       failingSinceMs: undefined,
       nextAtMs: 0,
@@ -448,7 +452,9 @@ export class Dialer {
 
   /** A mere hint wants the node, a configured endpoint its own path to the node: several links make several ways. */
   #isServed(target: TargetState): boolean {
-    return this.#isConnected(target) && (target.isRedundant || !target.isPermanent);
+    const { endpoint, knownId, isPermanent, isRedundant } = target;
+    if (this.#isConnected(target)) return isRedundant || !isPermanent;
+    return !isPermanent && this.#deps.isWanted?.(endpoint, knownId) === false;
   }
 
   #onFailure(target: TargetState, thrown: unknown): void {
@@ -469,7 +475,6 @@ export class Dialer {
 }
 
 const isOfKnown = ({ share }: TargetState): boolean => share?.isKnown === true;
-
 /** Names and onions, which cost nothing, each for itself. */
 function addressOf(endpoint: string): string {
   const source = sourceOf(endpoint);

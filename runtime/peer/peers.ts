@@ -3,6 +3,7 @@
  * tells its owner who came, who went and what arrived. Never dials (dialer.ts), never routes. docs/protocol/frames.md.
  */
 import type { Clock, GodwitError, Log, Random, Timer } from "@godwit/sdk";
+import type { Airtime } from "../kernel/airtime.ts";
 import { Backoff } from "../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { formatHex, shortId, type NodeId } from "../kernel/ids.ts";
@@ -10,7 +11,7 @@ import type { Regard } from "../kernel/room.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import { handshakeTiming } from "../link/constants.ts";
 import type { Session } from "../link/types.ts";
-import { FrameType, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN } from "../wire/constants.ts";
+import { FrameType } from "../wire/constants.ts";
 import {
   decodeGoodbye,
   decodeHello,
@@ -22,10 +23,12 @@ import {
   type GoodbyeReasonCode,
   type Hello,
 } from "../wire/peer-messages.ts";
+import { ControlAirtime, type Teller } from "./control-airtime.ts";
 import { Crowd } from "./crowd.ts";
 import { Doubles } from "./doubles.ts";
 import { Link } from "./link.ts";
 import { helloOf, type OwnHello } from "./own-hello.ts";
+import { goodbyeName, readHello } from "./far-hello.ts";
 import { type InterfaceOf, leadsWhere, pathKey } from "./path-key.ts";
 import type { PeerEvents } from "./peer-events.ts";
 import { type Lane, Peer } from "./peer.ts";
@@ -52,9 +55,6 @@ export const CLOSED = "closed";
 /** Links and unfinished sessions of one node, retiring ones included; more are refused. */
 export const LINKS_OPEN_MAX = 16;
 
-/** Who tells a neighbour something that it does not wait for room with; a label. */
-export type Teller = "routing" | "membership" | "custody" | "revocations" | "redemptions";
-
 export interface PeersDeps extends OwnHello {
   readonly self: NodeId;
   readonly clock: Clock;
@@ -74,10 +74,13 @@ export interface PeersDeps extends OwnHello {
   /** How many neighbours this machine has room for now, as far as it does not know them; by default PEERS_MAX. */
   roomFor?(): number;
   readonly events: PeerEvents;
+  /** What control may take of channels that all in earshot share; none: whatever it takes. */
+  readonly airtime?: Airtime | undefined;
 }
 
 export class Peers {
   readonly doubles: Doubles;
+  readonly airtime: ControlAirtime;
   readonly #deps: PeersDeps;
   readonly #peers = new Map<NodeId, Peer>();
   readonly #pending = new Set<Session>();
@@ -93,6 +96,7 @@ export class Peers {
 
   constructor(deps: PeersDeps) {
     this.#deps = deps;
+    this.airtime = new ControlAirtime(deps.airtime);
     this.#crowd = new Crowd((id) => deps.welcomeOf(id) === "stranger");
     this.doubles = new Doubles(deps.clock, deps.regard, (id) => deps.events.double?.(id));
     this.#tooWide = deps.metrics.counter("godwit_peer_frames_too_wide_total");
@@ -115,8 +119,11 @@ export class Peers {
    */
   tell(to: NodeId, lane: Lane, frame: Uint8Array, part: Teller): boolean {
     const peer = this.get(to);
-    if (peer?.send(lane, frame) === true) return true;
-    const reason = peer?.isUp !== true ? "no_link" : frame.length > peer.frameBytesMax ? "too_wide" : "full";
+    const hasAirtime = this.airtime.takeFor(part, peer?.best?.session, frame.length);
+    if (hasAirtime && peer?.send(lane, frame) === true) return true;
+    const isNarrow = peer !== undefined && frame.length > peer.frameBytesMax;
+    const reason =
+      peer?.isUp !== true ? "no_link" : !hasAirtime ? "no_airtime" : isNarrow ? "too_wide" : "full";
     this.#refusedFrames.add(1, { part, reason });
     return false;
   }
@@ -148,7 +155,7 @@ export class Peers {
     session.open({
       frame: (bytes) => {
         if (!session.isReliable) {
-          if (bytes[0] === FrameType.hello) session.send(encodeProbeReply(HELLO_HEARD));
+          if (bytes[0] === FrameType.hello) this.#sayHelloCame(session);
           else stopHello();
           // Its hello is late or lost and comes again; nothing else means anything before it.
           if (link === undefined && bytes[0] !== FrameType.hello && bytes[0] !== FrameType.goodbye) {
@@ -159,7 +166,7 @@ export class Peers {
         }
         if (link === undefined || peer === undefined) {
           helloTimer.cancel();
-          const hello = this.#readHello(session, bytes);
+          const hello = readHello(session, bytes, this.#deps.isBlocked);
           this.#noLongerPending(session);
           link = new Link(session, hello, {
             clock: this.#deps.clock,
@@ -199,6 +206,12 @@ export class Peers {
     stopHello = this.#sayHello(session);
   }
 
+  #sayHelloCame(session: Session): void {
+    const answer = encodeProbeReply(HELLO_HEARD);
+    // Without it the hello would come again, and cost more.
+    if (this.airtime.take(session, answer.length, "handshakes", "mail")) session.send(answer);
+  }
+
   /** Says hello; over datagrams again until the answer, or anything else of a link, shows that it has come. */
   #sayHello(session: Session): () => void {
     const { clock, random } = this.#deps;
@@ -209,8 +222,11 @@ export class Peers {
       const hello = helloOf(this.#deps);
       // What a path over datagrams carries may turn out to be less while the far end has not heard it.
       if (hello.length > session.frameBytesMax) return this.#tooNarrow(session, hello.length);
-      session.send(hello);
-      session.flush();
+      // A link that was made says who is there, owed or not: without it all of it was in vain.
+      if (this.airtime.take(session, hello.length, "handshakes", "mail")) {
+        session.send(hello);
+        session.flush();
+      }
       if (!session.isReliable) timer = clock.after(backoff.nextMs(), say);
     };
     say();
@@ -221,7 +237,12 @@ export class Peers {
   sayHelloAgain(): void {
     const hello = helloOf(this.#deps);
     for (const { links } of this.#peers.values())
-      links.find(({ session }) => hello.length <= session.frameBytesMax)?.session.send(hello);
+      links
+        .find(
+          ({ session }) =>
+            hello.length <= session.frameBytesMax && this.airtime.take(session, hello.length, "handshakes"),
+        )
+        ?.session.send(hello);
   }
 
   #hearHello(id: NodeId, { record, wallMs, storeEpoch }: Hello): void {
@@ -306,30 +327,6 @@ export class Peers {
   #noLongerPending(session: Session): void {
     this.#pending.delete(session);
     this.#crowd.leave(session);
-  }
-
-  #readHello(session: Session, bytes: Uint8Array): Hello {
-    if (bytes[0] === FrameType.goodbye) {
-      throw godwitError(
-        "GODWIT_LINK_CLOSED",
-        `the far end refused the link: ${goodbyeName(decodeGoodbye(bytes))}`,
-      );
-    }
-    const hello = decodeHello(bytes);
-    if (this.#deps.isBlocked(session.remote)) {
-      session.send(encodeGoodbye(GoodbyeReason.blocked));
-      session.flush();
-      throw godwitError("GODWIT_PEER_BLOCKED", "the operator blocked the node while it connected");
-    }
-    if (hello.versionMin > PROTOCOL_VERSION_MAX || hello.versionMax < PROTOCOL_VERSION_MIN) {
-      session.send(encodeGoodbye(GoodbyeReason.version));
-      session.flush();
-      throw godwitError(
-        "GODWIT_HANDSHAKE_FAILED",
-        `the far end speaks protocol ${hello.versionMin} to ${hello.versionMax}, this node ${PROTOCOL_VERSION_MIN} to ${PROTOCOL_VERSION_MAX}: update the older one`,
-      );
-    }
-    return hello;
   }
 
   /** Puts a link in place: ends an earlier life of the node, then resolves duplicates over one path. */
@@ -489,6 +486,3 @@ export class Peers {
     this.#deps.events.down(peer, reason, isSilent);
   }
 }
-
-const goodbyeName = (code: number): string =>
-  Object.entries(GoodbyeReason).find(([, value]) => value === code)?.[0] ?? `reason ${code}`;

@@ -152,6 +152,10 @@ export const RECORD_REST_MS = 60_000;
 /** Trickle beacons of slow links (RFC 6206): shortest and longest interval, ms. */
 export const BEACON_MIN_MS = 30_000;
 export const BEACON_MAX_MS = 3_600_000;
+/** On a link of a shared channel: between two beacons to one neighbour that say something new, at least, ms. */
+export const TOLD_GAP_MS = 300_000;
+/** ... and between two that answer a question for one. */
+export const ANSWERED_GAP_MS = 15_000;
 /** Share of a slow link's airtime that all control together may use. */
 export const SLOW_CONTROL_SHARE = 0.02;
 /** Assumed where the link does not say, bits per second: the slowest LoRa preset in use. */

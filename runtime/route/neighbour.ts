@@ -22,6 +22,11 @@ export interface LinkCost {
   readonly rateBitsPerSecond?: number;
   /** Slow links only: slow because it is carried and not because it is narrow, so that bulk may enter it. */
   readonly takesBulk?: boolean;
+  /**
+   * Slow links over a channel that all in earshot share: takes the airtime of a frame of so many bytes from the channel's budget; `mail`: mail waits for
+   * it. Such links are told what is new and nothing else: who is there a beacon to all says.
+   */
+  readonly takeAirtime?: ((bytes: number, need: "mail" | "control") => boolean) | undefined;
 }
 
 /** Bits of the flags column. */

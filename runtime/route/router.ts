@@ -212,6 +212,26 @@ export class Router {
     this.#event(() => this.#records.want(destination));
   }
 
+  /** A neighbour over a shared channel was not heard there for long, or is again. */
+  setThere(id: NodeId, isThere: boolean): void {
+    this.#event(() => this.#slow.setThere(id, isThere));
+  }
+
+  /** What is heard of a neighbour on a shared channel: where it is not what its link said, it is asked. */
+  heardOnChannel(id: NodeId, isGateway: boolean): void {
+    this.#event(() => this.#slow.doubt(id, isGateway));
+  }
+
+  /** Cost of this node's way into the faster mesh; undefined: it is no gateway. */
+  get gatewayMetric(): number | undefined {
+    return this.#slow.gatewayMetric;
+  }
+
+  /** A gateway of a slow link takes what this node has no route for. */
+  get hasDefaultRoute(): boolean {
+    return this.#slow.defaultHops.length > 0;
+  }
+
   /** The node's own record has other bytes now: its hash goes out with a new sequence number. */
   recordChanged(): void {
     this.#event(() => this.#origin.recordChanged());

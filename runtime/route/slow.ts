@@ -6,7 +6,9 @@
  */
 import type { Timer } from "@godwit/sdk";
 import type { NodeId } from "../kernel/ids.ts";
+import { gatewayCode } from "../wire/channel-beacon.ts";
 import {
+  type Beacon,
   decodeBeacon,
   decodeProofFrame,
   encodeBeacon,
@@ -18,12 +20,14 @@ import { NO_ROW } from "./candidates.ts";
 import type { RouteCore } from "./core.ts";
 import type { NextHop } from "./decide.ts";
 import {
+  ANSWERED_GAP_MS,
   BEACON_MAX_MS,
   BEACON_MIN_MS,
   NEXT_HOPS_MAX,
   SLOW_BURST_BYTES,
   SLOW_CONTROL_SHARE,
   SLOW_RATE_BITS,
+  TOLD_GAP_MS,
 } from "./limits.ts";
 import type { Neighbour } from "./neighbour.ts";
 import type { Origin } from "./origin.ts";
@@ -39,6 +43,13 @@ interface SlowLink {
   /** Its way into the faster mesh; undefined: it is no gateway, or has not spoken. */
   gatewayMetric: number | undefined;
   proofSentAtMs: number;
+  /** Its last beacon; undefined: none came yet. */
+  heard: Beacon | undefined;
+  /** False: the channel that it shares has been silent about it for long, and nothing leads there. */
+  isThere: boolean;
+  /** Last beacon to it, and when. */
+  told: Beacon | undefined;
+  toldAtMs: number;
 }
 
 const NO_HOPS: readonly NextHop[] = [];
@@ -83,6 +94,10 @@ export class SlowLinks {
       tokensAtMs: this.#core.now(),
       gatewayMetric: undefined,
       proofSentAtMs: Number.NEGATIVE_INFINITY,
+      heard: undefined,
+      isThere: true,
+      told: undefined,
+      toldAtMs: Number.NEGATIVE_INFINITY,
     });
   }
 
@@ -94,6 +109,10 @@ export class SlowLinks {
   /** Something that beacons carry is different now: Trickle starts over. */
   changed(): void {
     for (const [neighbour, link] of this.#links) {
+      if (isShared(neighbour)) {
+        this.#tellNews(neighbour, link);
+        continue;
+      }
       if (link.intervalMs === BEACON_MIN_MS) continue;
       link.intervalMs = BEACON_MIN_MS;
       this.#schedule(neighbour, link);
@@ -104,6 +123,9 @@ export class SlowLinks {
   mayUseAirtime(neighbour: Neighbour, bytes: number): boolean {
     const link = this.#links.get(neighbour);
     if (link === undefined) return false;
+    // Asked of the channel: all its links share one budget, which counts what it denies.
+    if (neighbour.link.takeAirtime !== undefined)
+      return neighbour.link.takeAirtime(bytes, this.#isFirst(link) ? "mail" : "control");
     this.#refill(neighbour, link);
     if (link.tokens < bytes) {
       this.#core.drop("airtime");
@@ -130,23 +152,77 @@ export class SlowLinks {
   #beaconDue(neighbour: Neighbour): void {
     const link = this.#links.get(neighbour);
     if (link === undefined) return;
-    this.#sendBeacon(neighbour);
+    this.#sendBeacon(neighbour, link);
+    // On a shared channel the beacon to all says who is there: here only what is missing is asked for.
+    if (isShared(neighbour) && link.heard !== undefined && link.told !== undefined) return;
     this.#schedule(neighbour, link);
     link.intervalMs = Math.min(link.intervalMs * 2, BEACON_MAX_MS);
   }
 
-  #sendBeacon(neighbour: Neighbour): void {
-    const destination = this.#core.table.get(neighbour.id);
-    const frame = encodeBeacon({
+  #sendBeacon(neighbour: Neighbour, link: SlowLink): void {
+    const beacon = this.#beaconTo(neighbour);
+    const wantsBeacon = isShared(neighbour) && link.heard === undefined && link.told !== undefined;
+    const frame = encodeBeacon({ ...beacon, wantsBeacon });
+    if (!this.mayUseAirtime(neighbour, frame.length)) return;
+    link.told = beacon;
+    link.toldAtMs = this.#core.now();
+    this.#core.deps.send(neighbour.id, frame);
+  }
+
+  #beaconTo({ id }: Neighbour): Beacon {
+    const destination = this.#core.table.get(id);
+    return {
       seqno: this.#origin.seqno,
       hasProof: destination?.proof !== undefined && destination.proof.seqno >= destination.verifiedSeqno,
-      gatewayMetric: this.#gatewayMetric(),
+      gatewayMetric: this.gatewayMetric,
+    };
+  }
+
+  /** Nothing was said on it yet: without that no mail goes over it. */
+  #isFirst(link: SlowLink): boolean {
+    return link.told === undefined;
+  }
+
+  /** On a shared channel: tells it once, and not before the gap is over, if there is something to tell. */
+  #tellNews(neighbour: Neighbour, link: SlowLink): void {
+    if (link.told === undefined || isSame(link.told, this.#beaconTo(neighbour))) return;
+    this.#tellIn(neighbour, link, link.toldAtMs + TOLD_GAP_MS - this.#core.now());
+  }
+
+  #tellIn(neighbour: Neighbour, link: SlowLink, waitMs: number): void {
+    const spreadMs = this.#core.deps.random.float() * FIRST_BEACON_MS;
+    link.timer?.cancel();
+    link.timer = this.#core.after(Math.max(0, waitMs) + spreadMs, () => {
+      this.#sendBeacon(neighbour, link);
+      // There was no airtime: it is still to be told.
+      if (this.#core.now() !== link.toldAtMs) this.#tellIn(neighbour, link, TOLD_GAP_MS);
     });
-    if (this.mayUseAirtime(neighbour, frame.length)) this.#core.deps.send(neighbour.id, frame);
+  }
+
+  /** A beacon to all says otherwise of the neighbour than its own on the link did: it is asked, because only that counts. */
+  doubt(id: NodeId, isGateway: boolean): void {
+    const neighbour = this.#core.neighbours.get(id);
+    const link = neighbour === undefined ? undefined : this.#links.get(neighbour);
+    if (neighbour === undefined || link?.heard === undefined || !isShared(neighbour)) return;
+    if ((link.heard.gatewayMetric !== undefined) === isGateway) return;
+    if (this.#core.now() - link.toldAtMs < TOLD_GAP_MS) return;
+    const frame = encodeBeacon({ ...this.#beaconTo(neighbour), wantsBeacon: true });
+    if (!this.mayUseAirtime(neighbour, frame.length)) return;
+    link.toldAtMs = this.#core.now();
+    this.#core.deps.send(id, frame);
+  }
+
+  /** The neighbour was not heard on its channel for long, or is again: what its session proved holds only while it is there. */
+  setThere(id: NodeId, isThere: boolean): void {
+    const neighbour = this.#core.neighbours.get(id);
+    const link = neighbour === undefined ? undefined : this.#links.get(neighbour);
+    if (neighbour === undefined || link === undefined || link.isThere === isThere) return;
+    link.isThere = isThere;
+    if (link.heard !== undefined) this.#believe(neighbour, link, link.heard);
   }
 
   /** Cheapest step into the faster mesh. */
-  #gatewayMetric(): number | undefined {
+  get gatewayMetric(): number | undefined {
     let best: number | undefined;
     for (const { hasTable, link } of this.#core.neighbours.values())
       if (hasTable) best = Math.min(best ?? link.cost, link.cost);
@@ -164,28 +240,41 @@ export class SlowLinks {
     const link = this.#links.get(from);
     if (link === undefined) return this.#core.drop("unknown-kind");
     const beacon = decodeBeacon(frame);
-    const destination = this.#core.table.get(from.id) ?? this.#core.addDestination(from.id, from.id);
-    const { proof } = destination;
+    link.heard = beacon;
+    link.isThere = true;
+    this.#believe(from, link, beacon);
+    const { proof } = this.#core.table.get(from.id)!;
     // It has forgotten how far it had counted: its own signature reminds it.
     if (proof !== undefined && beacon.seqno < proof.seqno) this.#sendProof(from, link, "receiver");
+    if (beacon.gatewayMetric !== undefined && !beacon.hasProof) this.#sendProof(from, link, "sender");
+    if (!isShared(from)) return;
+    if (beacon.wantsBeacon === true)
+      this.#tellIn(from, link, link.toldAtMs + ANSWERED_GAP_MS - this.#core.now());
+    else this.#tellNews(from, link);
+  }
+
+  /** Routes as the neighbour's beacon has them, or none where it is not there. */
+  #believe(from: Neighbour, link: SlowLink, beacon: Beacon): void {
+    const destination = this.#core.table.get(from.id) ?? this.#core.addDestination(from.id, from.id);
+    const { proof } = destination;
     // Without a proof nobody was told what it said before, and it counts from where it is now.
     destination.verifiedSeqno =
       proof === undefined ? beacon.seqno : Math.max(destination.verifiedSeqno, beacon.seqno);
     // A number without its proof could not be told to others, so a route that is told keeps the proven one.
     const seqno = proof === undefined ? beacon.seqno : Math.min(proof.seqno, beacon.seqno);
-    const any = { seqno, metric: 0, mtu: MTU_MAX, bottleneck: 0 } as const;
+    const any = link.isThere ? ({ seqno, metric: 0, mtu: MTU_MAX, bottleneck: 0 } as const) : UNREACHABLE;
     const bulk = from.link.takesBulk === true ? any : UNREACHABLE;
     const { candidates } = this.#core.table;
     const row = candidates.find(destination.list, from);
     from.newestSerial++;
     if (row === NO_ROW) this.#core.put(destination, from, row, from.newestSerial, any, bulk);
-    else if (candidates.anyAt(row).seqno <= seqno)
+    else if (!link.isThere || candidates.anyAt(row).seqno <= seqno)
       this.#core.put(destination, from, row, candidates.serialAt(row), any, bulk);
-    if (link.gatewayMetric !== beacon.gatewayMetric) {
-      link.gatewayMetric = beacon.gatewayMetric;
+    const gatewayMetric = link.isThere ? beacon.gatewayMetric : undefined;
+    if (link.gatewayMetric !== gatewayMetric) {
+      link.gatewayMetric = gatewayMetric;
       this.#chooseDefault();
     }
-    if (beacon.gatewayMetric !== undefined && !beacon.hasProof) this.#sendProof(from, link, "sender");
   }
 
   #sendProof(to: Neighbour, link: SlowLink, of: "sender" | "receiver"): void {
@@ -221,7 +310,7 @@ export class SlowLinks {
 
   #chooseDefault(): void {
     const hadSome = this.#defaultHops.length > 0;
-    this.#defaultHops = this.#gatewayMetric() !== undefined ? NO_HOPS : this.#rankGateways();
+    this.#defaultHops = this.gatewayMetric !== undefined ? NO_HOPS : this.#rankGateways();
     const hasSome = this.#defaultHops.length > 0;
     if (hadSome !== hasSome) this.#onDefaultRoute(hasSome);
   }
@@ -244,5 +333,13 @@ export class SlowLinks {
     this.#links.clear();
   }
 }
+
+const isShared = ({ link }: Neighbour): boolean => link.takeAirtime !== undefined;
+
+/** So little changes of a cost are none. */
+const codeOf = ({ gatewayMetric }: Beacon): number =>
+  gatewayMetric === undefined ? -1 : gatewayCode(gatewayMetric);
+const isSame = (a: Beacon, b: Beacon): boolean =>
+  a.seqno === b.seqno && a.hasProof === b.hasProof && codeOf(a) === codeOf(b);
 
 const compareIds = (a: NodeId, b: NodeId): number => (a < b ? -1 : a > b ? 1 : 0);

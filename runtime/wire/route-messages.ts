@@ -316,16 +316,23 @@ export interface Beacon {
   readonly hasProof: boolean;
   /** Cost from the sender into the faster mesh, 0.1 ms units; undefined: the sender is no gateway. */
   readonly gatewayMetric: number | undefined;
+  /** The receiver's beacon on this link is missing here, or not what is heard of it: it shall say it again. */
+  readonly wantsBeacon?: boolean;
 }
 
 const BEACON_GATEWAY = 1;
 const BEACON_HAS_PROOF = 2;
+const BEACON_WANTED = 4;
 
-export function encodeBeacon({ seqno, hasProof, gatewayMetric }: Beacon): Uint8Array {
+export function encodeBeacon({ seqno, hasProof, gatewayMetric, wantsBeacon = false }: Beacon): Uint8Array {
   const writer = new Writer(BEACON_BYTES_MAX)
     .u8(FrameType.routeUpdate)
     .u8(UpdateKind.beacon)
-    .u8((gatewayMetric !== undefined ? BEACON_GATEWAY : 0) | (hasProof ? BEACON_HAS_PROOF : 0))
+    .u8(
+      (gatewayMetric !== undefined ? BEACON_GATEWAY : 0) |
+        (hasProof ? BEACON_HAS_PROOF : 0) |
+        (wantsBeacon ? BEACON_WANTED : 0),
+    )
     .u48(seqno);
   if (gatewayMetric !== undefined) writer.varint(gatewayMetric);
   return writer.finish();
@@ -338,7 +345,12 @@ export function decodeBeacon(frame: Uint8Array): Beacon {
   const gatewayMetric = (flags & BEACON_GATEWAY) !== 0 ? reader.varint() : undefined;
   if (gatewayMetric !== undefined && gatewayMetric >= METRIC_INFINITE)
     throw decodeError("beacon has an infinite gateway metric");
-  return { seqno, hasProof: (flags & BEACON_HAS_PROOF) !== 0, gatewayMetric };
+  return {
+    seqno,
+    hasProof: (flags & BEACON_HAS_PROOF) !== 0,
+    gatewayMetric,
+    wantsBeacon: (flags & BEACON_WANTED) !== 0,
+  };
 }
 
 export interface ProofFrame {

@@ -1,4 +1,6 @@
 /** What the way to each neighbour costs, from what its best link measured: the router's input. */
+import type { Medium } from "@godwit/sdk";
+import type { Airtime } from "../../kernel/airtime.ts";
 import type { NodeId } from "../../kernel/ids.ts";
 import type { Peer } from "../../peer/peer.ts";
 import { bottleneckOf, linkCost } from "../../route/cost.ts";
@@ -11,9 +13,12 @@ export class LinkCosts {
   readonly #last = new Map<NodeId, number>();
   #hopCostMs: number;
 
+  readonly #airtime: Airtime;
+
   /** `hopCostMs` is added to each link. */
-  constructor(hopCostMs: number) {
+  constructor(hopCostMs: number, airtime: Airtime) {
     this.#hopCostMs = hopCostMs;
+    this.#airtime = airtime;
   }
 
   /** Costs are measured anew by it: the caller asks for those of all neighbours. */
@@ -39,7 +44,13 @@ export class LinkCosts {
       profile: session.linkClass,
       rateBitsPerSecond,
       takesBulk: (session.patienceMs ?? 0) > 0,
+      takeAirtime: this.#takerOf(session.medium),
     };
+  }
+
+  #takerOf(medium: Medium | undefined): ((bytes: number, need: "mail" | "control") => boolean) | undefined {
+    if (medium === undefined) return undefined;
+    return (bytes, need) => this.#airtime.of(medium).takeFrame(bytes, "routing", need);
   }
 
   forget(id: NodeId): void {

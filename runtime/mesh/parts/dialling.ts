@@ -59,6 +59,8 @@ export function dialerPart(context: PartContext): PartOf<Dialer> {
     handshake: deps.handshake,
     adopt: (session, onClosed) => mesh.peers.adopt(session, onClosed),
     isConnected: (id) => mesh.peers.get(id) !== undefined,
+    isWanted: (endpoint, knownId) => mesh.channels.isWanted(endpoint, knownId),
+    backoff: (endpoint) => mesh.channels.backoff(endpoint),
   });
   return {
     engine: dialer,

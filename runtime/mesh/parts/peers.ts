@@ -32,6 +32,7 @@ export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartConte
     isBlocked: (id) => mesh.isRefused(id),
     interfaceOf: (address) => deps.addresses().find((own) => own.address === address)?.interface,
     regard: kept.acquaintances,
+    airtime: mesh.channels.airtime,
     welcomeOf,
     roomFor: () => deps.neighboursMax?.() ?? PEERS_MAX,
     events: {

@@ -103,7 +103,12 @@ export function pluginMessagesPart({ mesh, deps, kept }: PartContext): PartOf<Pl
     clock,
     metrics,
     regard: kept.acquaintances,
-    send: (to, frame) => mesh.peers.get(to)?.send(PRIORITY, frame) ?? false,
+    send(to, frame) {
+      const peer = mesh.peers.get(to);
+      if (peer?.best === undefined || !mesh.peers.airtime.take(peer.best.session, frame.length, "other"))
+        return false;
+      return peer.send(PRIORITY, frame);
+    },
   });
   return {
     engine: messages,

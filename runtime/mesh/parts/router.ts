@@ -11,7 +11,7 @@ export function routerPart({ mesh, deps, kept, tell }: PartContext): PartOf<Rout
   const { identity, network, clock, random, log, metrics, destinationsMax } = deps;
   const { boot, records } = kept;
   let { hopCostMs } = deps;
-  const costs = new LinkCosts(hopCostMs);
+  const costs = new LinkCosts(hopCostMs, mesh.channels.airtime);
   const protocolErrors = metrics.counter("godwit_link_protocol_errors_total");
   const router = new Router({
     self: identity.id,

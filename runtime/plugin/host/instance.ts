@@ -4,6 +4,7 @@ import type {
   Hint,
   HostNetwork,
   Log,
+  Medium,
   Overlay,
   Pipe,
   Plugin,
@@ -48,6 +49,8 @@ export interface PluginInstance {
 export interface HostEvents {
   screen(datagram: Uint8Array, remote: string): "open" | Uint8Array | undefined;
   pipe(instance: string, pipe: Pipe): void;
+  /** A transport came whose pipes share a channel; answers what ends it. A node that has no mesh yet has no use for it. */
+  medium?(medium: Medium, schemes: readonly string[]): () => void;
   /** The endpoints of all transports changed. */
   listening(): void;
   /** `isOperators`: what it names is what the operator wrote down or granted, or lies in its own medium; else a rumour, to be judged. */

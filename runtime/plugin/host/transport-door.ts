@@ -33,7 +33,11 @@ export function openTransportDoor(deps: TransportDoorDeps): Pick<PluginContext, 
     transport: {
       register: (driver) => {
         checkRegister(register, "transport");
-        if (!scope.isClosed) running.driver = driver;
+        if (scope.isClosed) return;
+        running.driver = driver;
+        const { medium, schemes } = driver;
+        const end = medium === undefined ? undefined : events.medium?.(medium, schemes);
+        if (end !== undefined) scope.own(end);
       },
       screen: (datagram, remote) => {
         checkRegister(register, "transport");

@@ -1,0 +1,191 @@
+/**
+ * This node's beacons on one shared channel: when they leave and when they need not, by Trickle (RFC 6206) with a suppression that costs
+ * nobody his place: a beacon is left out where enough others told that they hear the same nodes, this one among them, or where traffic
+ * told it to all. Owns the timers and the table of who is heard. Must never answer what it heard by sending at once.
+ * docs/protocol/slow.md "Beacons"
+ */
+import type { Clock, Random, Timer } from "@godwit/sdk";
+import type { ChannelBudget } from "../kernel/airtime.ts";
+import {
+  CHANNEL_BEACON_BYTES,
+  type ChannelBeacon,
+  decodeChannelBeacon,
+  encodeChannelBeacon,
+} from "../wire/channel-beacon.ts";
+import { BEACON_MAX_MS, Earshot, type Heard } from "./earshot.ts";
+
+/** Shortest pause, ms: Trickle's Imin. */
+export const BEACON_MIN_MS = 60_000;
+/** Beacons of others that hear the same nodes, within one interval, that make an own one unnecessary: Trickle's k. */
+const REDUNDANCY = 2;
+/** Beacons left out in a row at most: who is gone must be missed some time. */
+const SUPPRESSED_MAX = 1;
+/** Trickle starts over at most this often, whatever is heard or changes, ms. */
+const RESET_GAP_MS = 300_000;
+/** How often it is looked whether somebody is gone, ms. */
+const LOOK_MS = 60_000;
+
+export interface BeaconsDeps {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly budget: ChannelBudget;
+  /** Of the live network secrets, newest first; at least one. */
+  keys(): readonly Uint8Array[];
+  /** This node's name under that key. */
+  ownName(key: Uint8Array): string;
+  /** 24 bits, larger at each start. */
+  readonly bootEpoch: number;
+  /** Code of its way into the faster mesh; undefined: it is no gateway. */
+  gateway(): number | undefined;
+  isNeeded(who: string): boolean;
+  /** Everybody who is heard has had something of this node's over a link since then, monotonic ms. */
+  isKnownByTraffic(sinceMs: number): boolean;
+  /** A beacon of another node of this mesh. */
+  heard(heard: Heard, isNew: boolean): void;
+  /** Called about once a minute. */
+  look(): void;
+  /** Nodes that are there by their links, although no beacon of theirs is known. */
+  linkedUnheard(): number;
+  count(outcome: "sent" | "suppressed" | "no_airtime" | "heard" | "passed_over" | "foreign"): void;
+}
+
+export class Beacons {
+  readonly earshot: Earshot;
+  readonly #deps: BeaconsDeps;
+  #counter = 0;
+  #intervalMs = BEACON_MIN_MS;
+  #intervalAtMs = 0;
+  #consistent = 0;
+  #suppressed = 0;
+  #sendTimer: Timer | undefined;
+  #intervalTimer: Timer | undefined;
+  #lookTimer: Timer | undefined;
+  #resetAtMs = Number.NEGATIVE_INFINITY;
+  #isResetWanted = false;
+  #quietMs = 0;
+  #lookedAtMs: number;
+  #saidGateway: number | undefined;
+
+  constructor(deps: BeaconsDeps) {
+    this.#deps = deps;
+    this.#lookedAtMs = deps.clock.monotonicMs();
+    const { medium } = deps.budget;
+    this.earshot = new Earshot({
+      clock: deps.clock,
+      channel: medium.name,
+      quietMs: () => this.#quietMs,
+      isNeeded: (who) => deps.isNeeded(who),
+    });
+    medium.listen((from, bytes) => this.#hear(from, bytes));
+    this.#saidGateway = deps.gateway();
+    this.#begin(BEACON_MIN_MS);
+    this.#look();
+  }
+
+  /** Time in which beacons were to be expected, ms. */
+  get quietMs(): number {
+    return this.#quietMs;
+  }
+
+  /** What the beacons say may be something else now. */
+  changed(): void {
+    if (this.#deps.gateway() !== this.#saidGateway) this.#reset();
+  }
+
+  stop(): void {
+    for (const timer of [this.#sendTimer, this.#intervalTimer, this.#lookTimer]) timer?.cancel();
+    this.#deps.budget.medium.listen(() => {});
+  }
+
+  #hear(from: string, bytes: Uint8Array): void {
+    const { count, keys, ownName } = this.#deps;
+    const known = keys();
+    const beacon = decodeChannelBeacon(known, bytes);
+    if (beacon === undefined) return count("foreign");
+    if (known.some((key) => ownName(key) === beacon.who)) return count("passed_over");
+    const outcome = this.earshot.hear(beacon, from);
+    if (outcome === "passed-over") return count("passed_over");
+    count("heard");
+    this.#countNodes();
+    if (this.#isConsistent(beacon, known)) this.#consistent++;
+    if (outcome !== "same") this.#reset();
+    this.#deps.heard(this.earshot.get(beacon.who)!, outcome === "new");
+  }
+
+  #countNodes(): void {
+    const { budget, linkedUnheard, gateway } = this.#deps;
+    const { all } = this.earshot;
+    const gateways = all.filter((heard) => heard.gateway !== undefined).length;
+    budget.setOthers(all.length + linkedUnheard(), gateways, gateway() !== undefined);
+  }
+
+  #isConsistent({ earshot }: ChannelBeacon, keys: readonly Uint8Array[]): boolean {
+    return this.earshot.sumWith(this.#deps.ownName(keys[0]!)) === earshot;
+  }
+
+  /** Trickle starts over, now or as soon as it may. */
+  #reset(): void {
+    this.#isResetWanted = true;
+    if (this.#deps.clock.monotonicMs() - this.#resetAtMs >= RESET_GAP_MS) this.#startOver();
+  }
+
+  #startOver(): void {
+    this.#isResetWanted = false;
+    this.#resetAtMs = this.#deps.clock.monotonicMs();
+    this.#suppressed = 0;
+    if (this.#intervalMs > BEACON_MIN_MS) this.#begin(BEACON_MIN_MS);
+  }
+
+  #begin(intervalMs: number): void {
+    const { clock, random } = this.#deps;
+    this.#intervalMs = intervalMs;
+    this.#intervalAtMs = clock.monotonicMs();
+    this.#consistent = 0;
+    this.#sendTimer?.cancel();
+    this.#intervalTimer?.cancel();
+    this.#sendTimer = clock.after(intervalMs * (0.5 + random.float() / 2), () => this.#due());
+    this.#intervalTimer = clock.after(intervalMs, () => this.#begin(Math.min(BEACON_MAX_MS, intervalMs * 2)));
+  }
+
+  #due(): void {
+    const { count } = this.#deps;
+    // Of a change everybody hears, whatever others have told.
+    const hasNews = this.#deps.gateway() !== this.#saidGateway;
+    if (!hasNews && this.#deps.isKnownByTraffic(this.#intervalAtMs)) return count("suppressed");
+    if (!hasNews && this.#consistent >= REDUNDANCY && this.#suppressed < SUPPRESSED_MAX) {
+      this.#suppressed++;
+      return count("suppressed");
+    }
+    this.#send();
+  }
+
+  #send(): void {
+    const { budget, count, keys, ownName, bootEpoch, gateway } = this.#deps;
+    const { medium } = budget;
+    const costMs = medium.airtimeMs(CHANNEL_BEACON_BYTES, "all");
+    if (!budget.take(costMs, "beacons")) return count("no_airtime");
+    const key = keys()[0]!;
+    const who = ownName(key);
+    const said = gateway();
+    const number = bootEpoch * 2 ** 24 + ++this.#counter;
+    const beacon = { who, number, gateway: said, earshot: this.earshot.sumWith(who) };
+    if (!medium.broadcast(encodeChannelBeacon(key, beacon))) {
+      budget.charge(-costMs, "beacons");
+      return count("no_airtime");
+    }
+    this.#saidGateway = said;
+    this.#suppressed = 0;
+    count("sent");
+  }
+
+  #look(): void {
+    const { clock, budget, look } = this.#deps;
+    const nowMs = clock.monotonicMs();
+    if (!budget.isQuiet) this.#quietMs += nowMs - this.#lookedAtMs;
+    this.#lookedAtMs = nowMs;
+    this.#countNodes();
+    if (this.#isResetWanted && nowMs - this.#resetAtMs >= RESET_GAP_MS) this.#startOver();
+    look();
+    this.#lookTimer = clock.after(LOOK_MS, () => this.#look());
+  }
+}

@@ -1,0 +1,20 @@
+/** What the parts of a mesh see of the channels that all in earshot share. docs/protocol/slow.md */
+import type { Medium } from "@godwit/sdk";
+import type { Airtime } from "../kernel/airtime.ts";
+import type { BackoffOptions } from "../kernel/backoff.ts";
+import type { NodeId } from "../kernel/ids.ts";
+import type { Heard } from "./earshot.ts";
+
+export interface Channels {
+  readonly airtime: Airtime;
+  /** A transport shares the channel among all endpoints of these schemes. Answers what ends it. */
+  open(medium: Medium, schemes: readonly string[]): () => void;
+  /** Mail for the node waits, or goes by a gateway: `isStuck` where there is no way at all. */
+  want(id: NodeId, isStuck: boolean): void;
+  /** Whether a link to that place is wanted now; of places on no shared channel always. */
+  isWanted(endpoint: string, knownId: NodeId | undefined): boolean;
+  /** Pauses between calls to a place on a shared channel; undefined: it is on none. */
+  backoff(endpoint: string): BackoffOptions | undefined;
+  /** Who is heard on a channel now, by the names of beacons. */
+  heardOn(medium: Medium): readonly Heard[];
+}

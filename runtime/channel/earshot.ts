@@ -1,0 +1,114 @@
+/**
+ * Who is heard on one shared channel, by the names of his beacons: where he could be dialled, and how long he counts as there. Hints, each
+ * of them: nothing here makes a route, raises a number or becomes a gateway. Owns no timer; bounded, and a flood of invented names
+ * pushes out invented names. docs/protocol/slow.md "Beacons"
+ */
+import type { Clock } from "@godwit/sdk";
+import { TokenBucket } from "../kernel/backoff.ts";
+import { Room } from "../kernel/room.ts";
+import { type ChannelBeacon, earshotOf } from "../wire/channel-beacon.ts";
+
+export const HEARD_MAX = 256;
+/** Longest pause between two beacons of a node, ms. */
+export const BEACON_MAX_MS = 3_600_000;
+/** A node of which nothing was heard for so long, in time in which it would have spoken, is not there, ms. */
+export const HEARD_FOR_MS = 6 * BEACON_MAX_MS;
+/** Names that were not known are taken at this pace, and so many at once: each may make this node speak. */
+const NEW_NAMES = { burst: 16, perSecond: 1 / 60 };
+
+export interface Heard {
+  readonly who: string;
+  /** Where its last beacon came from. */
+  from: string;
+  number: number;
+  gateway: number | undefined;
+  /** By `quietMs` of the channel. */
+  heardAtMs: number;
+}
+
+/** `changed`: it says something else of itself. `passed-over`: replayed, or too many new names. */
+export type Hearing = "new" | "changed" | "same" | "passed-over";
+
+export interface EarshotDeps {
+  readonly clock: Clock;
+  /** Of the channel; names whose share strangers have. */
+  readonly channel: string;
+  /** Time in which beacons were to be expected, ms: it stands still while the channel is too busy for them. */
+  quietMs(): number;
+  /** A link or mail of this node has to do with that name: it gives way to nobody. */
+  isNeeded(who: string): boolean;
+}
+
+export class Earshot {
+  readonly #deps: EarshotDeps;
+  readonly #heard = new Map<string, Heard>();
+  readonly #names: TokenBucket;
+  readonly #room: Room<string>;
+
+  constructor(deps: EarshotDeps) {
+    this.#deps = deps;
+    this.#names = new TokenBucket(deps.clock, NEW_NAMES.perSecond, NEW_NAMES.burst);
+    this.#room = new Room<string>({
+      name: "nodes heard on a channel",
+      max: HEARD_MAX,
+      strangersMax: HEARD_MAX,
+      worthOf: (who) => (deps.isNeeded(who) ? "kept" : "none"),
+      evict: (who) => void this.#heard.delete(who),
+    });
+  }
+
+  get(who: string): Heard | undefined {
+    const heard = this.#heard.get(who);
+    return heard === undefined || !this.isThere(heard) ? undefined : heard;
+  }
+
+  /** Those that are there. */
+  get all(): Heard[] {
+    return [...this.#heard.values()].filter((heard) => this.isThere(heard));
+  }
+
+  isThere({ heardAtMs }: Heard): boolean {
+    return this.#deps.quietMs() - heardAtMs < HEARD_FOR_MS;
+  }
+
+  /** What a beacon says of this node's own earshot if both hear the same. */
+  sumWith(own: string): number {
+    let sum = earshotOf(own);
+    for (const { who } of this.all) sum += earshotOf(who);
+    return sum & 0xffff;
+  }
+
+  hear({ who, number, gateway }: ChannelBeacon, from: string): Hearing {
+    const heardAtMs = this.#deps.quietMs();
+    const held = this.#heard.get(who);
+    if (held !== undefined) {
+      // Only what is newer says anything: who repeats an old one keeps nobody alive and moves nobody.
+      if (number <= held.number) return "passed-over";
+      const outcome = !this.isThere(held) ? "new" : held.gateway === gateway ? "same" : "changed";
+      Object.assign(held, { from, number, gateway, heardAtMs });
+      this.#room.renew(who);
+      return outcome;
+    }
+    if (!this.#names.take()) return "passed-over";
+    const share = { by: this.#deps.channel, isKnown: this.#deps.isNeeded(who) };
+    this.#forgetGone();
+    if (!this.#room.admit(who, share)) return "passed-over";
+    this.#heard.set(who, { who, from, number, gateway, heardAtMs });
+    return "new";
+  }
+
+  /** Something that its session proved came of a node that is known here by that name. */
+  noteProof(who: string): void {
+    const held = this.#heard.get(who);
+    if (held !== undefined) held.heardAtMs = this.#deps.quietMs();
+  }
+
+  #forgetGone(): void {
+    if (this.#heard.size < HEARD_MAX) return;
+    for (const [who, heard] of this.#heard) {
+      if (this.isThere(heard) || this.#deps.isNeeded(who)) continue;
+      this.#heard.delete(who);
+      this.#room.leave(who);
+    }
+  }
+}

@@ -1,0 +1,237 @@
+/**
+ * The airtime that this node's control may take of a channel which everybody in earshot shares: one bucket a channel, whatever links run over it,
+ * into which goes all that is neither mail nor receipt. Owns no timer and sends nothing; who wants to send asks, and what cannot be held
+ * back is charged. docs/protocol/slow.md "One channel, one budget"
+ */
+import type { Clock, Medium } from "@godwit/sdk";
+
+/** Of the channel, for the control of all nodes that are heard on it together. */
+export const CONTROL_SHARE = 0.02;
+/** A gateway, whom all others call, has the part of so many. */
+export const GATEWAY_WEIGHT = 4;
+/** More weight of others makes nobody's part smaller: names cost nothing, and a newcomer must be able to speak. */
+export const WEIGHT_MAX = 64;
+/** A channel that is busier carries no presence, and above the second one only what mail needs. */
+export const QUIET_ABOVE = 0.25;
+export const MAIL_ONLY_ABOVE = 0.4;
+/** Of what this node has, the part that answers to callers may take. */
+const ANSWERS_SHARE = 0.75;
+/** What saves up at most, in links made. */
+const SAVED_LINKS = 1.5;
+/** What a record adds to a frame on a slow link, its length among it, bytes. */
+const RECORD_BYTES = 12;
+/** What one end of a link says until it stands, bytes: message 1 or 2, what proves it, the acknowledgement of a hello, and a hello. */
+const LINK_DATAGRAMS = [123, 76, 20] as const;
+const HELLO_BYTES = 512;
+
+export const airtimeUses = ["handshakes", "beacons", "routing", "membership", "other"] as const;
+/** What control is for; a label. */
+export type AirtimeUse = (typeof airtimeUses)[number];
+
+/**
+ * `mail`: mail waits for it, or it ends what was begun: it may run into debt by one link. `control`: as much as there is. `link`: a call for
+ * a link that no mail waits for: only where all of the link could be made.
+ */
+export type AirtimeNeed = "mail" | "control" | "link";
+
+/** What control of one kind has cost and was denied, of a channel. */
+export interface AirtimeSums {
+  usedMs: number;
+  refused: number;
+}
+
+export class ChannelBudget {
+  readonly medium: Medium;
+  readonly sums: Readonly<Record<AirtimeUse, AirtimeSums>>;
+  readonly #clock: Pick<Clock, "monotonicMs">;
+  /** One end of one link, ms. */
+  readonly #linkMs: number;
+  /** Unused airtime, ms; below 0: owed. */
+  #savedMs: number;
+  #answersMs: number;
+  #atMs: number;
+  #nodes = 1;
+  /** Own weight, and that of all. */
+  #weights: readonly [own: number, all: number] = [1, 1];
+
+  /** What one link takes is there from the start. */
+  constructor(clock: Pick<Clock, "monotonicMs">, medium: Medium) {
+    this.#clock = clock;
+    this.medium = medium;
+    this.sums = Object.fromEntries(airtimeUses.map((use) => [use, { usedMs: 0, refused: 0 }])) as Record<
+      AirtimeUse,
+      AirtimeSums
+    >;
+    const widest = Math.max(1, medium.broadcastBytesMax);
+    const sized = [...LINK_DATAGRAMS, ...pieces(HELLO_BYTES, widest)];
+    this.#linkMs = sized.reduce((sum, bytes) => sum + medium.airtimeMs(bytes, "one"), 0);
+    this.#savedMs = this.#linkMs;
+    this.#answersMs = this.#linkMs;
+    this.#atMs = clock.monotonicMs();
+  }
+
+  /** Nodes that share the channel, this one among them; at least 1. */
+  get nodes(): number {
+    return this.#nodes;
+  }
+
+  /** Who shares the channel beside this node, how many gateways are among them, and whether this node is one. */
+  setOthers(others: number, gateways: number, isGateway: boolean): void {
+    this.#refill();
+    const own = isGateway ? GATEWAY_WEIGHT : 1;
+    this.#nodes = 1 + others;
+    this.#weights = [own, own + others + gateways * (GATEWAY_WEIGHT - 1)];
+  }
+
+  /** This node's part of the channel, 0 to 1. */
+  get share(): number {
+    const [own, all] = this.#weights;
+    return (CONTROL_SHARE * own) / Math.min(all, WEIGHT_MAX);
+  }
+
+  /** Unused airtime, ms; below 0: owed. */
+  get savedMs(): number {
+    this.#refill();
+    return this.#savedMs;
+  }
+
+  /** One end of one link, ms: what may be owed at most for mail. */
+  get linkMs(): number {
+    return this.#linkMs;
+  }
+
+  /** The channel is so busy that nobody says that he is there. */
+  get isQuiet(): boolean {
+    return this.medium.utilisation > QUIET_ABOVE;
+  }
+
+  /** Airtime of a frame on a link, or of a datagram before there is one, ms. */
+  costMs(bytes: number, isFrame: boolean): number {
+    const whole = bytes + (isFrame ? RECORD_BYTES : 0);
+    let ms = 0;
+    for (const piece of pieces(whole, Math.max(1, this.medium.broadcastBytesMax)))
+      ms += this.medium.airtimeMs(piece, "one");
+    return ms;
+  }
+
+  /** Takes what a frame on a link of this channel costs. False: it must not be sent now, and that is counted. */
+  takeFrame(bytes: number, use: AirtimeUse, need: AirtimeNeed = "control"): boolean {
+    return this.take(this.costMs(bytes, true), use, need);
+  }
+
+  /** Takes `ms`. False: there are none, and that is counted. */
+  take(ms: number, use: AirtimeUse, need: AirtimeNeed = "control"): boolean {
+    const isThere = this.has(ms, use, need);
+    if (isThere) this.charge(ms, use);
+    else this.sums[use].refused++;
+    return isThere;
+  }
+
+  has(ms: number, use: AirtimeUse, need: AirtimeNeed = "control"): boolean {
+    this.#refill();
+    const { utilisation } = this.medium;
+    if (need === "mail") return this.#savedMs - ms >= -this.#linkMs;
+    if (utilisation > MAIL_ONLY_ABOVE || (use === "beacons" && utilisation > QUIET_ABOVE)) return false;
+    return this.#savedMs >= (need === "link" ? Math.max(ms, this.#linkMs) : ms);
+  }
+
+  /**
+   * An answer to somebody who has proved nothing. False: he is not answered. What callers cost is a part of what this node has, so that a
+   * flood of them leaves it the other part.
+   */
+  takeAnswer(bytes: number): boolean {
+    const ms = this.costMs(bytes, false);
+    this.#refill();
+    const isThere = this.#answersMs >= ms && this.has(ms, "handshakes", "mail");
+    if (!isThere) {
+      this.sums.handshakes.refused++;
+      return false;
+    }
+    this.#answersMs -= ms;
+    this.charge(ms, "handshakes");
+    return true;
+  }
+
+  /** `takeAnswer` would say so of `bytes`. */
+  hasAnswer(bytes: number): boolean {
+    const ms = this.costMs(bytes, false);
+    this.#refill();
+    return this.#answersMs >= ms && this.has(ms, "handshakes", "mail");
+  }
+
+  /** A caller cost so much more: what his link says of itself. */
+  noteAnswer(bytes: number): void {
+    this.#answersMs -= this.costMs(bytes, true);
+  }
+
+  /** What cannot be held back, and is owed if it is not there. */
+  charge(ms: number, use: AirtimeUse): void {
+    this.#refill();
+    this.#savedMs -= ms;
+    this.sums[use].usedMs += ms;
+  }
+
+  /** When `ms` will be there at the earliest, ms from now; at least a second, since the channel may have other reasons. */
+  waitMs(ms: number, need: AirtimeNeed): number {
+    this.#refill();
+    const least = need === "mail" ? ms - this.#linkMs : need === "link" ? Math.max(ms, this.#linkMs) : ms;
+    return Math.max(1_000, (least - this.#savedMs) / this.share);
+  }
+
+  #refill(): void {
+    const nowMs = this.#clock.monotonicMs();
+    const earnedMs = (nowMs - this.#atMs) * this.share;
+    this.#atMs = nowMs;
+    this.#savedMs = Math.min(SAVED_LINKS * this.#linkMs, this.#savedMs + earnedMs);
+    this.#answersMs = Math.min(this.#linkMs, this.#answersMs + earnedMs * ANSWERS_SHARE);
+  }
+}
+
+function* pieces(bytes: number, widest: number): Generator<number> {
+  for (let left = bytes; left > 0; left -= widest) yield Math.min(left, widest);
+}
+
+/** The channels of this node. A transport gives one object for each. */
+export class Airtime {
+  readonly #clock: Pick<Clock, "monotonicMs">;
+  readonly #budgets = new WeakMap<Medium, ChannelBudget>();
+  readonly #open = new Set<ChannelBudget>();
+  readonly #byScheme = new Map<string, ChannelBudget>();
+  /** Whether mail waits for a link to that endpoint. Set by whoever knows. */
+  isForMail: (endpoint: string) => boolean = () => false;
+
+  constructor(clock: Pick<Clock, "monotonicMs">) {
+    this.#clock = clock;
+  }
+
+  /** Those of transports that run, in the order in which they came. */
+  get channels(): Iterable<ChannelBudget> {
+    return this.#open;
+  }
+
+  /** A transport shares this channel among all endpoints of these schemes. */
+  open(medium: Medium, schemes: readonly string[]): ChannelBudget {
+    const budget = this.of(medium);
+    this.#open.add(budget);
+    for (const scheme of schemes) this.#byScheme.set(scheme, budget);
+    return budget;
+  }
+
+  /** The transport is gone. What it had saved or owed stands should it come again with the same object. */
+  close(medium: Medium): void {
+    const budget = this.of(medium);
+    this.#open.delete(budget);
+    for (const [scheme, held] of this.#byScheme) if (held === budget) this.#byScheme.delete(scheme);
+  }
+
+  of(medium: Medium): ChannelBudget {
+    let budget = this.#budgets.get(medium);
+    if (budget === undefined) this.#budgets.set(medium, (budget = new ChannelBudget(this.#clock, medium)));
+    return budget;
+  }
+
+  /** Of the channel that leads to an endpoint; undefined: it is shared with nobody. */
+  at(endpoint: string): ChannelBudget | undefined {
+    return this.#byScheme.get(endpoint.slice(0, Math.max(0, endpoint.indexOf("://"))));
+  }
+}

@@ -1,0 +1,342 @@
+/**
+ * Shared channels joined to the mesh: one budget and one beacon each, and links there only when somebody wants one: mail for a node that is heard, or a
+ * gateway where there is none. What a beacon says leads to a dial at most; what counts is what the link proves.
+ * docs/protocol/slow.md "One channel, one budget", "Beacons", "Links on demand"
+ */
+import type { Medium } from "@godwit/sdk";
+import { BoundedMap } from "@godwit/sdk/bounded";
+import { Beacons } from "../../channel/beacons.ts";
+import type { Channels } from "../../channel/channels.ts";
+import { HEARD_FOR_MS, type Heard } from "../../channel/earshot.ts";
+import { Airtime, airtimeUses, type ChannelBudget } from "../../kernel/airtime.ts";
+import type { BackoffOptions } from "../../kernel/backoff.ts";
+import type { NodeId } from "../../kernel/ids.ts";
+import type { Observed } from "../../kernel/metrics.ts";
+import { networkKeys } from "../../link/hello.ts";
+import type { Link } from "../../peer/link.ts";
+import { gatewayCode, whoIs } from "../../wire/channel-beacon.ts";
+import type { PartContext, PartOf } from "../part.ts";
+
+/** Nodes that mail waited for without a way. */
+const WANTS_MAX = 1_024;
+/** Places on channels that were dialled. */
+const TRIED_MAX = 1_024;
+const NAMES_MAX = 4_096;
+/** A place is wanted for so long once there is a reason, and tried anew only behind a newer beacon, ms. */
+const WANTED_MS = 900_000;
+/** So long mail may run into debt for its link, ms. */
+const OWED_FOR_MS = 180_000;
+/** Whoever has no gateway looks for one within this time of a reason, ms: not all in the same second. */
+const SEEK_MS = 60_000;
+/** A call there costs seconds of everybody's channel. */
+const BACKOFF: BackoffOptions = { firstMs: 60_000, capMs: 900_000, factor: 2 };
+const HINTS = "channel";
+
+interface Channel {
+  readonly budget: ChannelBudget;
+  readonly beacons: Beacons;
+}
+
+/** What was last seen of a link on a channel. */
+interface Seen {
+  heardAtMs: number;
+  /** By the channel's time of beacons. */
+  quietAtMs: number;
+  bytesSent: number;
+  sentAtMs: number;
+}
+
+interface Tried {
+  readonly number: number;
+  readonly atMs: number;
+  readonly isForMail: boolean;
+}
+
+export function channelsPart(context: PartContext): PartOf<Channels> {
+  const shared = new SharedChannels(context);
+  return {
+    engine: shared,
+    linkUp: (_, link) => shared.onLinkUp(link),
+    linkDown: (_, link) => shared.onLinkDown(link),
+    peerUp: () => shared.onRole(),
+    peerDown: () => shared.onRole(),
+    linkMeasured: () => shared.onRole(),
+    defaultRouteChanged: (isThere) => shared.onDefaultRoute(isThere),
+    stop: () => shared.stop(),
+  };
+}
+
+class SharedChannels implements Channels {
+  readonly airtime: Airtime;
+  readonly #context: PartContext;
+  readonly #channels = new Map<Medium, Channel>();
+  readonly #links = new Map<Link, Seen>();
+  /** By the names that its beacons would have. */
+  readonly #names = new BoundedMap<NodeId, readonly (readonly [key: Uint8Array, name: string])[]>({
+    name: "names on channels",
+    max: NAMES_MAX,
+  });
+  readonly #wants = new BoundedMap<NodeId, true>({ name: "nodes wanted on channels", max: WANTS_MAX });
+  readonly #tried = new BoundedMap<string, Tried>({ name: "places tried on channels", max: TRIED_MAX });
+  #needed = new Set<string>();
+  #isSeeking = false;
+  readonly #counts;
+
+  constructor(context: PartContext) {
+    this.#context = context;
+    const { clock, metrics } = context.deps;
+    this.airtime = context.deps.airtime ?? new Airtime(clock);
+    this.airtime.isForMail = (endpoint) => {
+      const tried = this.#tried.get(endpoint);
+      return tried?.isForMail === true && clock.monotonicMs() - tried.atMs < OWED_FOR_MS;
+    };
+    this.#counts = metrics.counter("godwit_channel_beacons_total");
+    const each = (valueOf: (budget: ChannelBudget) => number): Observed<"medium">[] =>
+      [...this.airtime.channels].map((budget) => [valueOf(budget), { medium: budget.medium.name }]);
+    metrics.observedSets("godwit_channel_nodes_heard", () => each(({ nodes }) => nodes - 1));
+    metrics.observedSets("godwit_channel_utilisation_ratio", () => each(({ medium }) => medium.utilisation));
+    metrics.observedSets("godwit_channel_control_seconds_total", () =>
+      this.#eachUse(({ usedMs }) => usedMs / 1_000),
+    );
+    metrics.observedSets("godwit_channel_control_refused_total", () =>
+      this.#eachUse(({ refused }) => refused),
+    );
+  }
+
+  #eachUse(
+    valueOf: (sums: ChannelBudget["sums"][keyof ChannelBudget["sums"]]) => number,
+  ): Observed<"medium" | "use">[] {
+    return [...this.airtime.channels].flatMap(({ medium, sums }) =>
+      airtimeUses.map((use): Observed<"medium" | "use"> => [
+        valueOf(sums[use]),
+        { medium: medium.name, use },
+      ]),
+    );
+  }
+
+  open(medium: Medium, schemes: readonly string[]): () => void {
+    const { deps, kept } = this.#context;
+    const { clock, random } = deps;
+    const budget = this.airtime.open(medium, schemes);
+    this.#channels.get(medium)?.beacons.stop();
+    const channel: Channel = {
+      budget,
+      beacons: new Beacons({
+        clock,
+        random,
+        budget,
+        bootEpoch: kept.boot.bootEpoch,
+        keys: () => this.#keys,
+        ownName: (key) => this.#namesOf(deps.identity.id).find(([of]) => of === key)![1],
+        gateway: () => this.#gateway,
+        isNeeded: (who) => this.#needed.has(who),
+        isKnownByTraffic: (sinceMs) => this.#isKnownByTraffic(medium, sinceMs),
+        heard: (heard) => this.#onHeard(medium, heard),
+        look: () => this.#look(medium),
+        linkedUnheard: () => this.#linkedUnheard(medium),
+        count: (outcome) => this.#counts.add(1, { outcome }),
+      }),
+    };
+    this.#channels.set(medium, channel);
+    return () => {
+      if (this.#channels.get(medium) !== channel) return;
+      channel.beacons.stop();
+      this.#channels.delete(medium);
+      this.airtime.close(medium);
+    };
+  }
+
+  heardOn(medium: Medium): readonly Heard[] {
+    return this.#channels.get(medium)?.beacons.earshot.all ?? [];
+  }
+
+  isWanted(endpoint: string, knownId: NodeId | undefined): boolean {
+    if (this.airtime.at(endpoint) === undefined) return true;
+    const tried = this.#tried.get(endpoint);
+    const isFresh = tried !== undefined && this.#nowMs - tried.atMs < WANTED_MS;
+    return isFresh && (knownId === undefined || this.#context.mesh.peers.get(knownId) === undefined);
+  }
+
+  backoff(endpoint: string): BackoffOptions | undefined {
+    return this.airtime.at(endpoint) === undefined ? undefined : BACKOFF;
+  }
+
+  want(id: NodeId, isStuck: boolean): void {
+    if (this.#channels.size === 0 || this.#context.mesh.peers.get(id) !== undefined) return;
+    this.#wants.renew(id, true);
+    for (const { beacons, budget } of this.#channels.values())
+      for (const [, name] of this.#namesOf(id)) {
+        this.#needed.add(name);
+        const heard = beacons.earshot.get(name);
+        // By a gateway it arrives as well: a link of its own is for when there is airtime to spare.
+        if (heard !== undefined && (isStuck || budget.savedMs >= budget.linkMs))
+          this.#call(heard, id, isStuck);
+      }
+    if (isStuck) this.#seek();
+  }
+
+  onLinkUp(link: Link): void {
+    const { medium } = link.session;
+    if (medium === undefined) return;
+    const nowMs = this.#nowMs;
+    const quietAtMs = this.#channels.get(medium)?.beacons.quietMs ?? 0;
+    this.#links.set(link, {
+      heardAtMs: nowMs,
+      quietAtMs,
+      bytesSent: link.session.bytesSent,
+      sentAtMs: nowMs,
+    });
+    this.#wants.delete(link.session.remote);
+  }
+
+  onLinkDown(link: Link): void {
+    this.#links.delete(link);
+  }
+
+  /** This node may have become a gateway, or be none any more. */
+  onRole(): void {
+    for (const { beacons } of this.#channels.values()) beacons.changed();
+  }
+
+  onDefaultRoute(isThere: boolean): void {
+    if (!isThere) this.#seek();
+  }
+
+  stop(): void {
+    for (const { beacons } of this.#channels.values()) beacons.stop();
+    this.#channels.clear();
+  }
+
+  get #nowMs(): number {
+    return this.#context.deps.clock.monotonicMs();
+  }
+
+  get #keys(): readonly Uint8Array[] {
+    const { network, liveSecrets } = this.#context.deps;
+    const secrets = liveSecrets();
+    if (secrets.length === 0) return [networkKeys(network, undefined).beaconKey];
+    return secrets.map(({ secret }) => networkKeys(network, secret).beaconKey);
+  }
+
+  get #gateway(): number | undefined {
+    const metric = this.#context.mesh.router.gatewayMetric;
+    return metric === undefined ? undefined : gatewayCode(metric);
+  }
+
+  /** Under each live key. */
+  #namesOf(id: NodeId): readonly (readonly [key: Uint8Array, name: string])[] {
+    const keys = this.#keys;
+    const known = this.#names.get(id);
+    if (known?.length === keys.length && known.every(([key], at) => key === keys[at])) return known;
+    const names = keys.map((key) => [key, whoIs(key, id)] as const);
+    this.#names.renew(id, names);
+    return names;
+  }
+
+  #isNameOf(who: string, id: NodeId): boolean {
+    return this.#namesOf(id).some(([, name]) => name === who);
+  }
+
+  /** Of the neighbours over that channel. */
+  #linksOn(medium: Medium): [Link, Seen][] {
+    return [...this.#links].filter(([{ session }]) => session.medium === medium);
+  }
+
+  #onHeard(medium: Medium, heard: Heard): void {
+    const { mesh } = this.#context;
+    const link = this.#linksOn(medium).find(([{ session }]) =>
+      this.#isNameOf(heard.who, session.remote),
+    )?.[0];
+    if (link !== undefined) {
+      const { remote } = link.session;
+      mesh.router.setThere(remote, true);
+      mesh.router.heardOnChannel(remote, heard.gateway !== undefined);
+      return;
+    }
+    for (const id of this.#wants.keys())
+      if (this.#isNameOf(heard.who, id)) {
+        // Mail that still waits asks for a way again, and finds who is heard.
+        this.#wants.delete(id);
+        return mesh.custody.onRoute(id);
+      }
+    if (heard.gateway !== undefined) this.#seek();
+  }
+
+  /** To where the beacon came from. Once for each beacon: that which leads nowhere is not called for ever. */
+  #call({ from, number }: Heard, id: NodeId | undefined, isForMail: boolean): void {
+    const tried = this.#tried.get(from);
+    const nowMs = this.#nowMs;
+    // Mail that waits need not wait for what was begun in vain without need.
+    const isMoreUrgent = isForMail && tried?.isForMail === false;
+    if (tried !== undefined && !isMoreUrgent && (tried.number >= number || nowMs - tried.atMs < WANTED_MS))
+      return;
+    this.#tried.renew(from, { number, atMs: nowMs, isForMail });
+    const hint = { endpoint: from, lifetimeMs: WANTED_MS, ...(id === undefined ? {} : { nodeId: id }) };
+    this.#context.mesh.hints.add(HINTS, hint, "plugin");
+  }
+
+  /** An edge node without a gateway calls the cheapest one that it hears. */
+  #seek(): void {
+    const { clock, random } = this.#context.deps;
+    if (this.#isSeeking || !this.#lacksGateway) return;
+    this.#isSeeking = true;
+    clock.after(random.float() * SEEK_MS, () => {
+      this.#isSeeking = false;
+      if (!this.#lacksGateway) return;
+      const gateways = [...this.#channels].flatMap(([medium, { beacons }]) => {
+        const linked = this.#linksOn(medium);
+        return beacons.earshot.all.filter(
+          ({ who, gateway }) =>
+            gateway !== undefined && !linked.some(([{ session }]) => this.#isNameOf(who, session.remote)),
+        );
+      });
+      const best = gateways.sort((a, b) => a.gateway! - b.gateway!)[0];
+      if (best !== undefined) this.#call(best, undefined, false);
+    });
+  }
+
+  get #lacksGateway(): boolean {
+    const { router } = this.#context.mesh;
+    return this.#channels.size > 0 && !router.hasDefaultRoute && router.gatewayMetric === undefined;
+  }
+
+  #isKnownByTraffic(medium: Medium, sinceMs: number): boolean {
+    const heard = this.heardOn(medium);
+    const linked = this.#linksOn(medium);
+    const hasHeard = ({ who }: Heard) =>
+      linked.some(([{ session }, { sentAtMs }]) => sentAtMs > sinceMs && this.#isNameOf(who, session.remote));
+    return heard.length > 0 && heard.every(hasHeard);
+  }
+
+  #linkedUnheard(medium: Medium): number {
+    const heard = this.heardOn(medium);
+    return this.#linksOn(medium).filter(
+      ([{ session }, { quietAtMs }]) =>
+        this.#channels.get(medium)!.beacons.quietMs - quietAtMs < HEARD_FOR_MS &&
+        !heard.some(({ who }) => this.#isNameOf(who, session.remote)),
+    ).length;
+  }
+
+  #look(medium: Medium): void {
+    const channel = this.#channels.get(medium);
+    if (channel === undefined) return;
+    const { earshot, quietMs } = channel.beacons;
+    const needed = new Set<string>();
+    for (const id of this.#wants.keys()) for (const [, name] of this.#namesOf(id)) needed.add(name);
+    for (const [{ session }] of this.#links)
+      for (const [, name] of this.#namesOf(session.remote)) needed.add(name);
+    this.#needed = needed;
+    for (const [link, seen] of this.#linksOn(medium)) {
+      const { remote, bytesSent } = link.session;
+      const names = this.#namesOf(remote);
+      if (link.heardAtMs > seen.heardAtMs) {
+        Object.assign(seen, { heardAtMs: link.heardAtMs, quietAtMs: quietMs });
+        for (const [, name] of names) earshot.noteProof(name);
+      }
+      if (bytesSent > seen.bytesSent) Object.assign(seen, { bytesSent, sentAtMs: this.#nowMs });
+      const isHeard = names.some(([, name]) => earshot.get(name) !== undefined);
+      this.#context.mesh.router.setThere(remote, isHeard || quietMs - seen.quietAtMs < HEARD_FOR_MS);
+    }
+    if (this.#lacksGateway && earshot.all.some(({ gateway }) => gateway !== undefined)) this.#seek();
+  }
+}
