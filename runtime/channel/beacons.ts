@@ -21,7 +21,7 @@ const REDUNDANCY = 2;
 /** Beacons left out in a row at most: who is gone must be missed some time. */
 const SUPPRESSED_MAX = 1;
 /** Trickle starts over at most this often, whatever is heard or changes, ms. */
-const RESET_GAP_MS = 300_000;
+export const RESET_GAP_MS = 600_000;
 /** How often it is looked whether somebody is gone, ms. */
 const LOOK_MS = 60_000;
 

@@ -79,8 +79,7 @@ export class TestChannel {
     for (const other of this.onAir) other.others.push(sent);
     this.onAir.add(sent);
     this.airtimeMs += ms;
-    const kind =
-      frame.to === "all" ? "broadcast" : (frame.bytes[0]! & 0x80) === 0 ? "handshake" : "record";
+    const kind = frame.to === "all" ? "broadcast" : (frame.bytes[0]! & 0x80) === 0 ? "handshake" : "record";
     this.airtimeBy.set(kind, (this.airtimeBy.get(kind) ?? 0) + ms);
     for (const station of this.stations)
       if (station === frame.from || this.hears(station, frame.from)) station.noteBusy(ms);
@@ -89,7 +88,8 @@ export class TestChannel {
       for (const listener of this.stations) {
         if (!this.hears(listener, frame.from)) continue;
         if (frame.to !== "all" && frame.to !== listener.address) continue;
-        if (sent.others.some(({ from }) => from === listener || this.hears(listener, from))) this.collisions++;
+        if (sent.others.some(({ from }) => from === listener || this.hears(listener, from)))
+          this.collisions++;
         else listener.hear(frame);
       }
       onEnd();
@@ -169,7 +169,8 @@ export class Station {
   }
 
   write(to: string, key: string, bytes: Uint8Array, left: () => void): void {
-    if (!this.#enqueue({ from: this, to, key, bytes: bytes.slice() }, left)) this.channel.clock.after(0, left);
+    if (!this.#enqueue({ from: this, to, key, bytes: bytes.slice() }, left))
+      this.channel.clock.after(0, left);
   }
 
   hear({ from, to, key, bytes }: Frame): void {
@@ -241,7 +242,8 @@ class ChannelPipe implements Pipe {
 
   open(handlers: PipeHandlers): void {
     this.#handlers = handlers;
-    for (const bytes of this.#early.splice(0)) this.#station.channel.clock.after(0, () => this.receive(bytes));
+    for (const bytes of this.#early.splice(0))
+      this.#station.channel.clock.after(0, () => this.receive(bytes));
   }
 
   write(bytes: Uint8Array): boolean {

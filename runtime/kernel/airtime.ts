@@ -16,6 +16,8 @@ export const QUIET_ABOVE = 0.25;
 export const MAIL_ONLY_ABOVE = 0.4;
 /** Of what this node has, the part that answers to callers may take. */
 const ANSWERS_SHARE = 0.75;
+/** What a link that began may still cost is set aside for so long, ms. */
+const BEGUN_MS = 60_000;
 /** What saves up at most, in links made. */
 const SAVED_LINKS = 1.5;
 /** What a record adds to a frame on a slow link, its length among it, bytes. */
@@ -50,6 +52,8 @@ export class ChannelBudget {
   #savedMs: number;
   #answersMs: number;
   #atMs: number;
+  /** When callers were answered of whom it is not known yet what they cost; each for `BEGUN_MS`. */
+  readonly #answeredAtMs: number[] = [];
   #nodes = 1;
   /** Own weight, and that of all. */
   #weights: readonly [own: number, all: number] = [1, 1];
@@ -136,27 +140,30 @@ export class ChannelBudget {
   }
 
   /**
-   * An answer to somebody who has proved nothing. False: he is not answered. What callers cost is a part of what this node has, so that a
-   * flood of them leaves it the other part.
+   * An answer to somebody who has proved nothing. False: he is not answered. `isFirst`: a link may come of it, and all of that must be
+   * there, beside those that were begun just now. What callers cost is a part of what this node has, so that a flood of them
+   * leaves it the other part.
    */
-  takeAnswer(bytes: number): boolean {
+  takeAnswer(bytes: number, isFirst: boolean): boolean {
+    if (!this.hasAnswer(bytes, isFirst)) return false;
     const ms = this.costMs(bytes, false);
-    this.#refill();
-    const isThere = this.#answersMs >= ms && this.has(ms, "handshakes", "mail");
-    if (!isThere) {
-      this.sums.handshakes.refused++;
-      return false;
-    }
     this.#answersMs -= ms;
     this.charge(ms, "handshakes");
+    if (isFirst) this.#answeredAtMs.push(this.#clock.monotonicMs());
     return true;
   }
 
-  /** `takeAnswer` would say so of `bytes`. */
-  hasAnswer(bytes: number): boolean {
+  /** `takeAnswer` would say so of `bytes`. False: that is counted. */
+  hasAnswer(bytes: number, isFirst: boolean): boolean {
     const ms = this.costMs(bytes, false);
     this.#refill();
-    return this.#answersMs >= ms && this.has(ms, "handshakes", "mail");
+    const sinceMs = this.#clock.monotonicMs() - BEGUN_MS;
+    while (this.#answeredAtMs.length > 0 && this.#answeredAtMs[0]! < sinceMs) this.#answeredAtMs.shift();
+    const begunMs = this.#answeredAtMs.length * this.#linkMs;
+    const isThere =
+      this.#answersMs >= ms && this.has(isFirst ? begunMs + this.#linkMs : ms, "handshakes", "mail");
+    if (!isThere) this.sums.handshakes.refused++;
+    return isThere;
   }
 
   /** A caller cost so much more: what his link says of itself. */

@@ -108,6 +108,8 @@ class Opening {
   #unproven: LinkSession[] = [];
   #session: LinkSession | undefined;
   #isSettled = false;
+  /** Responder: something, on this pipe. */
+  #hasAnswered = false;
   #bytesSent = 0;
   #bytesReceived = 0;
   /** Stream: the handshake message that is arriving. */
@@ -300,7 +302,8 @@ class Opening {
     }
     this.#bytesReceived += bytes.length;
     // Whoever calls has proved nothing yet: what cannot be answered is not computed either.
-    const isAnswerable = this.#responder === undefined || this.#budget?.hasAnswer(ANSWER_BYTES) !== false;
+    const isAnswerable =
+      this.#responder === undefined || this.#budget?.hasAnswer(ANSWER_BYTES, !this.#hasAnswered) !== false;
     if (HANDSHAKE_BYTES[type] === bytes.length && isAnswerable) this.#take(bytes);
     else this.#options.guard.counters.handshakeDatagramsDropped++;
   }
@@ -348,7 +351,10 @@ class Opening {
   /** What the responder says, and the initiator behind its message 1. */
   #answer(bytes: Uint8Array): void {
     const budget = this.#budget;
-    if (budget !== undefined && this.#responder !== undefined && !budget.takeAnswer(bytes.length)) return;
+    if (this.#responder !== undefined) {
+      if (budget?.takeAnswer(bytes.length, !this.#hasAnswered) === false) return;
+      this.#hasAnswered = true;
+    }
     if (budget !== undefined && this.#initiator !== undefined)
       budget.charge(budget.costMs(bytes.length, false), "handshakes");
     this.#write(bytes);

@@ -23,6 +23,8 @@ export interface ChannelNode {
   readonly metrics: Metrics;
   /** Sessions that came up, dialled or taken. */
   links: number;
+  /** What the node around it heard of. */
+  readonly heard: readonly string[];
 }
 
 export class ChannelWorld {
@@ -61,7 +63,7 @@ export class ChannelWorld {
       node.links++;
       return session;
     };
-    const { deps, identity, metrics, random } = await depsFor(clock, ++this.#seed, {
+    const { deps, identity, metrics, random, heard } = await depsFor(clock, ++this.#seed, {
       network,
       airtime,
       linksWanted: 0,
@@ -71,7 +73,7 @@ export class ChannelWorld {
     });
     const mesh = await settled(clock, Mesh.open(deps));
     station.screen = (datagram, remote) =>
-      airtime.of(station.medium).hasAnswer(98)
+      airtime.of(station.medium).hasAnswer(98, true)
         ? screenFirst(datagram, {
             identity,
             network,
@@ -90,7 +92,7 @@ export class ChannelWorld {
     mesh.channels.open(station.medium, ["radio"]);
     mesh.setEndpoints([station.address]);
     mesh.start();
-    const node: ChannelNode = { mesh, identity, station, airtime, metrics, links: 0 };
+    const node: ChannelNode = { mesh, identity, station, airtime, metrics, links: 0, heard };
     this.nodes.push(node);
     return node;
   }
@@ -112,6 +114,11 @@ export class ChannelWorld {
       near.end(undefined);
       far.end(undefined);
     };
+  }
+
+  /** Resolves when it is durable at its source. */
+  async send(from: ChannelNode, to: ChannelNode): Promise<void> {
+    await settled(this.clock, from.mesh.custody.send({ to: to.identity.id, body: new Uint8Array(60) }));
   }
 
   async hours(count: number): Promise<void> {

@@ -64,7 +64,7 @@ export function createHandshakes(
       if (mesh === undefined) return undefined;
       const { live } = secrets;
       const budget = mesh.channels.airtime.at(remote);
-      if (budget?.hasAnswer(ANSWER_BYTES) === false) return undefined;
+      if (budget?.hasAnswer(ANSWER_BYTES, true) === false) return undefined;
       const judged = screenFirst(datagram, {
         identity,
         network: config.node.network,
@@ -78,7 +78,9 @@ export function createHandshakes(
           live.length === 0 ? undefined : { secrets: live, judge: (invite) => mesh.enrolment.judge(invite) },
       });
       // What opens a pipe is asked about again before it is answered there.
-      return judged instanceof Uint8Array && budget?.takeAnswer(judged.length) === false ? undefined : judged;
+      return judged instanceof Uint8Array && budget?.takeAnswer(judged.length, false) === false
+        ? undefined
+        : judged;
     },
     open: (...given) => openUnder(secrets.live, ...given),
     openPreferred: (...given) => openUnder(secrets.live.slice(0, 1), ...given),

@@ -154,14 +154,14 @@ export class SlowLinks {
     if (link === undefined) return;
     this.#sendBeacon(neighbour, link);
     // On a shared channel the beacon to all says who is there: here only what is missing is asked for.
-    if (isShared(neighbour) && link.heard !== undefined && link.told !== undefined) return;
+    if (isShared(neighbour) && isSettled(link)) return;
     this.#schedule(neighbour, link);
     link.intervalMs = Math.min(link.intervalMs * 2, BEACON_MAX_MS);
   }
 
   #sendBeacon(neighbour: Neighbour, link: SlowLink): void {
     const beacon = this.#beaconTo(neighbour);
-    const wantsBeacon = isShared(neighbour) && link.heard === undefined && link.told !== undefined;
+    const wantsBeacon = isShared(neighbour) && link.told !== undefined && !isSettled(link);
     const frame = encodeBeacon({ ...beacon, wantsBeacon });
     if (!this.mayUseAirtime(neighbour, frame.length)) return;
     link.told = beacon;
@@ -183,10 +183,11 @@ export class SlowLinks {
     return link.told === undefined;
   }
 
-  /** On a shared channel: tells it once, and not before the gap is over, if there is something to tell. */
-  #tellNews(neighbour: Neighbour, link: SlowLink): void {
-    if (link.told === undefined || isSame(link.told, this.#beaconTo(neighbour))) return;
+  /** On a shared channel: tells it once, and not before the gap is over. False: there is nothing to tell. */
+  #tellNews(neighbour: Neighbour, link: SlowLink): boolean {
+    if (link.told === undefined || isSame(link.told, this.#beaconTo(neighbour))) return false;
     this.#tellIn(neighbour, link, link.toldAtMs + TOLD_GAP_MS - this.#core.now());
+    return true;
   }
 
   #tellIn(neighbour: Neighbour, link: SlowLink, waitMs: number): void {
@@ -196,6 +197,7 @@ export class SlowLinks {
       this.#sendBeacon(neighbour, link);
       // There was no airtime: it is still to be told.
       if (this.#core.now() !== link.toldAtMs) this.#tellIn(neighbour, link, TOLD_GAP_MS);
+      else this.#lookAfter(neighbour, link);
     });
   }
 
@@ -250,7 +252,14 @@ export class SlowLinks {
     if (!isShared(from)) return;
     if (beacon.wantsBeacon === true)
       this.#tellIn(from, link, link.toldAtMs + ANSWERED_GAP_MS - this.#core.now());
-    else this.#tellNews(from, link);
+    else if (!this.#tellNews(from, link)) this.#lookAfter(from, link);
+  }
+
+  /** Whatever was lost, or had no airtime: asked again, ever less often, until both ends have what they need. */
+  #lookAfter(neighbour: Neighbour, link: SlowLink): void {
+    if (link.told === undefined || isSettled(link)) return;
+    link.intervalMs = Math.max(link.intervalMs, TOLD_GAP_MS);
+    this.#schedule(neighbour, link);
   }
 
   /** Routes as the neighbour's beacon has them, or none where it is not there. */
@@ -334,6 +343,9 @@ export class SlowLinks {
   }
 }
 
+/** Both ends have said what the other one needs. */
+const isSettled = ({ heard, told }: SlowLink): boolean =>
+  told !== undefined && heard !== undefined && (heard.gatewayMetric === undefined || heard.hasProof);
 const isShared = ({ link }: Neighbour): boolean => link.takeAirtime !== undefined;
 
 /** So little changes of a cost are none. */

@@ -22,8 +22,10 @@ const WANTS_MAX = 1_024;
 /** Places on channels that were dialled. */
 const TRIED_MAX = 1_024;
 const NAMES_MAX = 4_096;
-/** A place is wanted for so long once there is a reason, and tried anew only behind a newer beacon, ms. */
+/** A place is wanted for so long once there is a reason, ms. */
 const WANTED_MS = 900_000;
+/** Longest pause between calls to a place of which no newer beacon came, in times of that. */
+const PAUSE_FACTOR_MAX = 16;
 /** So long mail may run into debt for its link, ms. */
 const OWED_FOR_MS = 180_000;
 /** Whoever has no gateway looks for one within this time of a reason, ms: not all in the same second. */
@@ -47,7 +49,9 @@ interface Seen {
 }
 
 interface Tried {
+  /** Of the beacon that led to it. */
   readonly number: number;
+  readonly times: number;
   readonly atMs: number;
   readonly isForMail: boolean;
 }
@@ -80,6 +84,7 @@ class SharedChannels implements Channels {
   readonly #tried = new BoundedMap<string, Tried>({ name: "places tried on channels", max: TRIED_MAX });
   #needed = new Set<string>();
   #isSeeking = false;
+  #isSoughtForMail = false;
   readonly #counts;
 
   constructor(context: PartContext) {
@@ -172,7 +177,7 @@ class SharedChannels implements Channels {
         if (heard !== undefined && (isStuck || budget.savedMs >= budget.linkMs))
           this.#call(heard, id, isStuck);
       }
-    if (isStuck) this.#seek();
+    if (isStuck) this.#seek(true);
   }
 
   onLinkUp(link: Link): void {
@@ -262,26 +267,29 @@ class SharedChannels implements Channels {
     if (heard.gateway !== undefined) this.#seek();
   }
 
-  /** To where the beacon came from. Once for each beacon: that which leads nowhere is not called for ever. */
+  /** To where the beacon came from: again behind a newer one, or after pauses that double, so that what leads nowhere costs ever less. */
   #call({ from, number }: Heard, id: NodeId | undefined, isForMail: boolean): void {
     const tried = this.#tried.get(from);
     const nowMs = this.#nowMs;
     // Mail that waits need not wait for what was begun in vain without need.
     const isMoreUrgent = isForMail && tried?.isForMail === false;
-    if (tried !== undefined && !isMoreUrgent && (tried.number >= number || nowMs - tried.atMs < WANTED_MS))
-      return;
-    this.#tried.renew(from, { number, atMs: nowMs, isForMail });
+    const times = tried === undefined || tried.number < number ? 0 : tried.times;
+    const pauseMs = WANTED_MS * Math.min(2 ** times, PAUSE_FACTOR_MAX);
+    if (tried !== undefined && !isMoreUrgent && nowMs - tried.atMs < pauseMs) return;
+    this.#tried.renew(from, { number, times: times + 1, atMs: nowMs, isForMail });
     const hint = { endpoint: from, lifetimeMs: WANTED_MS, ...(id === undefined ? {} : { nodeId: id }) };
     this.#context.mesh.hints.add(HINTS, hint, "plugin");
   }
 
   /** An edge node without a gateway calls the cheapest one that it hears. */
-  #seek(): void {
+  #seek(isForMail = false): void {
     const { clock, random } = this.#context.deps;
+    this.#isSoughtForMail ||= isForMail;
     if (this.#isSeeking || !this.#lacksGateway) return;
     this.#isSeeking = true;
     clock.after(random.float() * SEEK_MS, () => {
-      this.#isSeeking = false;
+      const isUrgent = this.#isSoughtForMail;
+      this.#isSeeking = this.#isSoughtForMail = false;
       if (!this.#lacksGateway) return;
       const gateways = [...this.#channels].flatMap(([medium, { beacons }]) => {
         const linked = this.#linksOn(medium);
@@ -291,7 +299,7 @@ class SharedChannels implements Channels {
         );
       });
       const best = gateways.sort((a, b) => a.gateway! - b.gateway!)[0];
-      if (best !== undefined) this.#call(best, undefined, false);
+      if (best !== undefined) this.#call(best, undefined, isUrgent);
     });
   }
 

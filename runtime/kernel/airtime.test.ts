@@ -1,0 +1,132 @@
+import { expect, test } from "bun:test";
+import type { Medium } from "@godwit/sdk";
+import { Airtime, ChannelBudget, CONTROL_SHARE, GATEWAY_WEIGHT, WEIGHT_MAX } from "./airtime.ts";
+import { ManualClock } from "./clock.ts";
+
+/** 10 ms a byte. */
+function channel(): Medium & { utilisation: number } {
+  return {
+    name: "radio",
+    rateBitsPerSecond: 800,
+    airtimeMs: (bytes) => bytes * 10,
+    utilisation: 0,
+    broadcastBytesMax: 200,
+    broadcast: () => true,
+    listen() {},
+  };
+}
+
+/** What can be taken in this time, in steps of 10 ms, by asking once a minute. */
+function takenIn(clock: ManualClock, budget: ChannelBudget, hours: number): number {
+  let ms = 0;
+  for (let minute = 0; minute < hours * 60; minute++) {
+    clock.jumpTo(clock.monotonicMs() + 60_000);
+    while (budget.take(10, "other")) ms += 10;
+  }
+  return ms;
+}
+
+test("all that share a channel take 2 % of it together, a gateway the part of four", () => {
+  for (const [others, gateways, isGateway, weight, all] of [
+    [0, 0, false, 1, 1],
+    [9, 0, false, 1, 10],
+    [9, 1, false, 1, 10 + GATEWAY_WEIGHT - 1],
+    [9, 0, true, GATEWAY_WEIGHT, 9 + GATEWAY_WEIGHT],
+  ] as const) {
+    const clock = new ManualClock();
+    const budget = new ChannelBudget(clock, channel());
+    budget.setOthers(others, gateways, isGateway);
+    const savedMs = budget.savedMs;
+    const hours = 100;
+    const shareMs = (hours * 3_600_000 * CONTROL_SHARE * weight) / all;
+    expect(takenIn(clock, budget, hours)).toBeLessThanOrEqual(savedMs + shareMs + 10);
+    expect(budget.sums.other.usedMs).toBeGreaterThan(shareMs * 0.99);
+  }
+});
+
+test("however many names are heard, what is left lets a newcomer speak", () => {
+  const clock = new ManualClock();
+  const budget = new ChannelBudget(clock, channel());
+  budget.setOthers(100_000, 50_000, false);
+  expect(budget.share).toBe(CONTROL_SHARE / WEIGHT_MAX);
+});
+
+test("saving ends with one link and a half, and mail may owe one", () => {
+  const clock = new ManualClock();
+  const budget = new ChannelBudget(clock, channel());
+  clock.jumpTo(1_000 * 3_600_000);
+  expect(budget.savedMs).toBe(1.5 * budget.linkMs);
+  let ms = 0;
+  while (budget.take(100, "handshakes", "mail")) ms += 100;
+  expect(ms).toBeGreaterThan(2.5 * budget.linkMs - 100.1);
+  expect(ms).toBeLessThanOrEqual(2.5 * budget.linkMs);
+  expect(budget.take(1, "routing")).toBe(false);
+  expect(budget.sums.routing.refused).toBe(1);
+});
+
+test("a call that no mail waits for needs all of a link to be there", () => {
+  const clock = new ManualClock();
+  const budget = new ChannelBudget(clock, channel());
+  expect(budget.has(10, "handshakes", "link")).toBe(true);
+  budget.charge(10, "other");
+  expect(budget.has(10, "handshakes", "link")).toBe(false);
+  expect(budget.has(10, "handshakes", "control")).toBe(true);
+  const waitMs = budget.waitMs(10, "link");
+  clock.jumpTo(waitMs + 1);
+  expect(budget.has(10, "handshakes", "link")).toBe(true);
+});
+
+test("above a quarter of the channel no beacons, above two fifths only what mail needs", () => {
+  const medium = channel();
+  const budget = new ChannelBudget(new ManualClock(), medium);
+  const may = () =>
+    [
+      budget.has(10, "beacons"),
+      budget.has(10, "routing"),
+      budget.has(10, "handshakes", "link"),
+      budget.has(10, "handshakes", "mail"),
+    ].map(Number);
+  expect(may()).toEqual([1, 1, 1, 1]);
+  medium.utilisation = 0.26;
+  expect(may()).toEqual([0, 1, 1, 1]);
+  medium.utilisation = 0.41;
+  expect(may()).toEqual([0, 0, 0, 1]);
+});
+
+test("callers get three quarters of it, one link at a time, and what they begin is set aside", () => {
+  const clock = new ManualClock();
+  const budget = new ChannelBudget(clock, channel());
+  expect(budget.takeAnswer(98, true)).toBe(true);
+  expect(budget.takeAnswer(98, true)).toBe(false);
+  // The one that was answered is answered again.
+  expect(budget.takeAnswer(98, false)).toBe(true);
+  let answersMs = budget.sums.handshakes.usedMs;
+  const fromMs = answersMs;
+  for (let minute = 0; minute < 6_000; minute++) {
+    clock.jumpTo(clock.monotonicMs() + 60_000);
+    while (budget.takeAnswer(98, true)) answersMs += budget.costMs(98, false);
+  }
+  const earnedMs = 6_000 * 60_000 * CONTROL_SHARE;
+  expect(answersMs - fromMs).toBeLessThanOrEqual(0.75 * earnedMs + budget.linkMs);
+  expect(budget.take(budget.linkMs, "beacons")).toBe(true);
+});
+
+test("what is larger than a datagram costs what its pieces cost", () => {
+  const budget = new ChannelBudget(new ManualClock(), { ...channel(), airtimeMs: (bytes) => 100 + bytes });
+  expect(budget.costMs(200, false)).toBe(300);
+  expect(budget.costMs(201, false)).toBe(401);
+  expect(budget.costMs(188, true)).toBe(300);
+});
+
+test("one budget a channel, found by it and by the schemes that lead there", () => {
+  const airtime = new Airtime(new ManualClock());
+  const medium = channel();
+  const budget = airtime.open(medium, ["lora", "mesh"]);
+  expect(airtime.of(medium)).toBe(budget);
+  expect([airtime.at("lora://1"), airtime.at("mesh://1"), airtime.at("tcp://1"), airtime.at("lora")]).toEqual(
+    [budget, budget, undefined, undefined],
+  );
+  airtime.close(medium);
+  expect([...airtime.channels]).toEqual([]);
+  expect(airtime.at("lora://1")).toBeUndefined();
+});
