@@ -37,7 +37,7 @@ const rows: Row[] = readFileSync(join(root, "docs/threat-model.md"), "utf8")
 const textOf = (file: string): string => readFileSync(join(root, "runtime", file), "utf8");
 /** Where nodes, mail and links are kept. Other folders keep what the operator, the API or a plugin makes. */
 const WALKED =
-  "{closed,custody,forward,identity,join,link,membership,mesh,peer,route,stream,time,trust}/**/*.ts";
+  "{channel,closed,custody,forward,identity,join,link,membership,mesh,peer,route,stream,time,trust}/**/*.ts";
 const walked = [...new Bun.Glob(WALKED).scanSync({ cwd: join(root, "runtime") })].filter(
   (file) => !/\.test\.ts$|testing(-[a-z-]+)?\.ts$/.test(file),
 );
