@@ -1,4 +1,5 @@
 /** A node of peers alone, linked with others of its kind. For tests only. */
+import type { Airtime } from "../kernel/airtime.ts";
 import type { ManualClock } from "../kernel/clock.ts";
 import { Scope } from "../kernel/scope.ts";
 import { formatNodeId, type NodeId } from "../kernel/ids.ts";
@@ -32,9 +33,11 @@ export class Node {
   toldMs: number | undefined;
   room = PEERS_MAX;
   readonly #clock: ManualClock;
+  readonly #airtime: Airtime | undefined;
 
-  constructor(clock: ManualClock, n: number, boot = n) {
+  constructor(clock: ManualClock, n: number, boot = n, airtime?: Airtime) {
     this.#clock = clock;
+    this.#airtime = airtime;
     this.id = id(n);
     this.peers = this.restart(boot);
   }
@@ -59,6 +62,7 @@ export class Node {
       regard: { worthOf: () => "none", shareOf: () => EARLIER_RUN },
       welcomeOf: (node) => (this.welcome.has(node) ? "known" : "stranger"),
       roomFor: () => this.room,
+      airtime: this.#airtime,
       events: {
         up: (peer) => {
           this.log.push(`up ${peer.bootId.slice(0, 2)}`);

@@ -257,7 +257,8 @@ export class SlowLinks {
 
   /** Whatever was lost, or had no airtime: asked again, ever less often, until both ends have what they need. */
   #lookAfter(neighbour: Neighbour, link: SlowLink): void {
-    if (link.told === undefined || isSettled(link)) return;
+    if (link.told === undefined) return;
+    if (isSettled(link)) return link.timer?.cancel();
     link.intervalMs = Math.max(link.intervalMs, TOLD_GAP_MS);
     this.#schedule(neighbour, link);
   }

@@ -1,0 +1,182 @@
+/** Slow links over a channel that all in earshot share: what is told, when, and what is asked for again. */
+import { expect, test } from "bun:test";
+import { decodeBeacon, encodeBeacon, encodeProofFrame } from "../wire/route-messages.ts";
+import { seqnoSigningBytes } from "../wire/route-messages.ts";
+import type { LinkCost } from "./neighbour.ts";
+import { A, B, D, noHash, Rig, S, sign } from "./testing-router.ts";
+
+const MINUTE_MS = 60_000;
+const HOUR_MS = 60 * MINUTE_MS;
+
+/** Beacons and proofs that went to a neighbour. */
+function toldTo(rig: Rig, id: string, from = 0) {
+  return rig.sent
+    .slice(from)
+    .filter(({ to, frame }) => to === id && frame[0] === 0x10 && frame[1] === 1)
+    .map(({ frame, atMs }) => ({ ...decodeBeacon(frame), atMs }));
+}
+const proofsTo = (rig: Rig, id: string) =>
+  rig.sent.filter(({ to, frame }) => to === id && frame[0] === 0x10 && frame[1] === 2).length;
+
+/** A link whose channel gives `has()`. */
+function shared(has: () => boolean = () => true) {
+  const asked: string[] = [];
+  const takeAirtime = (_bytes: number, need: "mail" | "control") => {
+    asked.push(need);
+    return has();
+  };
+  const link: LinkCost = { cost: 20_000, mtu: 200, bottleneck: 2, profile: "slow", takeAirtime };
+  return { link, asked };
+}
+
+const beaconOf = (seqno: number, gatewayMetric?: number, hasProof = true) =>
+  encodeBeacon({ seqno, hasProof, gatewayMetric });
+
+test("a beacon of the link is said once, as what mail waits for, and not again while nothing is new", () => {
+  const rig = new Rig(S);
+  const { link, asked } = shared();
+  rig.meet(A, link);
+  rig.run(1_000);
+  rig.router.handleFrame(A, beaconOf(5));
+  rig.run(48 * HOUR_MS);
+  expect(toldTo(rig, A).length).toBe(1);
+  expect(asked).toEqual(["mail"]);
+  expect(rig.router.reachable(A)).toBe(true);
+});
+
+test("while the far end has not spoken it is asked, ever less often", () => {
+  const rig = new Rig(S);
+  rig.meet(A, shared().link);
+  rig.run(24 * HOUR_MS);
+  const told = toldTo(rig, A);
+  expect(told[0]!.wantsBeacon).toBe(false);
+  expect(told.slice(1).every(({ wantsBeacon }) => wantsBeacon)).toBe(true);
+  expect(told.length).toBeGreaterThan(10);
+  expect(told.length).toBeLessThan(50);
+});
+
+test("a proof that was lost or had no airtime is sent until the gateway has it", () => {
+  let has = true;
+  const rig = new Rig(S);
+  rig.meet(A, shared(() => has).link);
+  rig.run(5_000);
+  has = false;
+  rig.router.handleFrame(A, beaconOf(5, 10, false));
+  expect(proofsTo(rig, A)).toBe(0);
+  has = true;
+  const from = rig.sent.length;
+  rig.run(2 * HOUR_MS);
+  expect(toldTo(rig, A, from)[0]?.wantsBeacon).toBe(true);
+  // The answer: still none.
+  rig.router.handleFrame(A, beaconOf(5, 10, false));
+  expect(proofsTo(rig, A)).toBe(1);
+  rig.router.handleFrame(A, beaconOf(5, 10, true));
+  const settled = rig.sent.length;
+  rig.run(24 * HOUR_MS);
+  expect(rig.sent.length).toBe(settled);
+});
+
+test("what changes is told once in five minutes, as it is then, and little changes of a cost are none", () => {
+  const rig = new Rig(A);
+  rig.meet(B);
+  rig.meet(S, shared().link);
+  rig.run(5_000);
+  rig.router.handleFrame(S, beaconOf(5));
+  rig.run(HOUR_MS);
+  const from = rig.sent.length;
+  for (let i = 0; i < 60; i++) {
+    rig.router.neighbourDown(B);
+    rig.run(5_000);
+    rig.meet(B);
+    rig.run(5_000);
+  }
+  expect(toldTo(rig, S, from).length).toBeLessThanOrEqual(3);
+  rig.run(HOUR_MS);
+  expect(toldTo(rig, S).at(-1)?.gatewayMetric).toBe(10);
+  const steady = rig.sent.length;
+  rig.router.neighbourCost(B, { cost: 11, mtu: 1_400, bottleneck: 0, profile: "fast" });
+  rig.run(HOUR_MS);
+  expect(toldTo(rig, S, steady)).toEqual([]);
+  rig.router.neighbourCost(B, { cost: 40, mtu: 1_400, bottleneck: 0, profile: "fast" });
+  rig.run(HOUR_MS);
+  expect(toldTo(rig, S, steady).map(({ gatewayMetric }) => gatewayMetric)).toEqual([40]);
+});
+
+test("who is asked says it again, but not to whoever asks all the time", () => {
+  const rig = new Rig(A);
+  rig.meet(S, shared().link);
+  rig.run(5_000);
+  const from = rig.sent.length;
+  for (let i = 0; i < 120; i++) {
+    rig.router.handleFrame(
+      S,
+      encodeBeacon({ seqno: 5, hasProof: true, gatewayMetric: undefined, wantsBeacon: true }),
+    );
+    rig.run(1_000);
+  }
+  expect(toldTo(rig, S, from).length).toBeGreaterThan(0);
+  expect(toldTo(rig, S, from).length).toBeLessThanOrEqual(8);
+});
+
+test("a beacon to all that contradicts the link's own changes nothing but that the neighbour is asked, once in five minutes", () => {
+  const rig = new Rig(S);
+  rig.meet(A, shared().link);
+  rig.run(5_000);
+  rig.router.handleFrame(A, beaconOf(5));
+  rig.run(HOUR_MS);
+  const from = rig.sent.length;
+  rig.router.heardOnChannel(A, false);
+  expect(rig.sent.length).toBe(from);
+  for (let i = 0; i < 60; i++) {
+    rig.router.heardOnChannel(A, true);
+    rig.run(10_000);
+  }
+  expect(rig.isDefaultThere).toBe(false);
+  expect(toldTo(rig, A, from).length).toBeLessThanOrEqual(3);
+  expect(toldTo(rig, A, from).every(({ wantsBeacon }) => wantsBeacon)).toBe(true);
+  // What it says itself counts.
+  rig.router.handleFrame(A, beaconOf(5, 10));
+  expect(rig.router.nextHops(D, "any")[0]).toMatchObject({ neighbour: A, isDefault: true });
+});
+
+test("a neighbour that is not there leads nowhere, and back with what it had proved", () => {
+  const rig = new Rig(S);
+  rig.meet(A, shared().link);
+  rig.run(5_000);
+  rig.router.handleFrame(A, beaconOf(5, 10));
+  expect([rig.router.reachable(A), rig.router.reachable(D)]).toEqual([true, true]);
+  rig.router.setThere(A, false);
+  expect([rig.router.reachable(A), rig.router.reachable(D), rig.isDefaultThere]).toEqual([
+    false,
+    false,
+    false,
+  ]);
+  const distance = rig.router.feasibility(A, "any");
+  rig.router.setThere(A, true);
+  expect([rig.router.reachable(A), rig.router.reachable(D)]).toEqual([true, true]);
+  expect(rig.router.feasibility(A, "any")).toEqual(distance);
+});
+
+test("the core loses an edge node that is not there any more, and has it again", () => {
+  const rig = new Rig(A);
+  rig.meet(B);
+  rig.meet(S, shared().link);
+  rig.run(5_000);
+  rig.router.handleFrame(S, beaconOf(100));
+  const proof = {
+    seqno: 100,
+    recordHash: noHash,
+    signature: sign(S, seqnoSigningBytes("test", S, 100, noHash)),
+  };
+  rig.router.handleFrame(S, encodeProofFrame({ of: "sender", proof }));
+  rig.run(10_000);
+  const last = () => rig.told(B).findLast(({ entry }) => entry.destination === S)?.entry;
+  expect(last()?.any.metric).toBe(20_000);
+  rig.acknowledge(B);
+  rig.router.setThere(S, false);
+  rig.run(10_000);
+  expect(last()?.any.metric).toBe(0xffff_ffff);
+  rig.router.setThere(S, true);
+  rig.run(10_000);
+  expect(last()?.any.metric).toBe(20_000);
+});
