@@ -265,3 +265,40 @@ test("whose neighbours all hear his mail says nothing beside it", async () => {
   expect(a!.mesh.router.reachable(b!.identity.id)).toBe(true);
   await world.stop();
 });
+
+test("a place on the channel that somebody names is not called for that; one that the operator wrote down is", async () => {
+  const world = new ChannelWorld(13);
+  const [a, b, c] = await nodesOn(world, 3);
+  a!.mesh.hints.add("told", { endpoint: b!.station.address, nodeId: b!.identity.id }, "member");
+  await world.hours(6);
+  expect([a!, b!, c!].map(peersOf)).toEqual([0, 0, 0]);
+  a!.mesh.hints.add("static", { endpoint: c!.station.address, permanent: true }, "operator");
+  await world.hours(2);
+  expect([a!, b!, c!].map(peersOf)).toEqual([1, 0, 1]);
+  await world.stop();
+});
+
+test("a node that is heard and does not hear is called ever less often, and the caller's beacons go on", async () => {
+  const world = new ChannelWorld(14);
+  const [a, b] = await nodesOn(world, 2);
+  await world.hours(2);
+  b!.station.screen = () => undefined;
+  introduce(a!, b!);
+  await world.send(a!, b!);
+  const before = {
+    handshakes: budgetOf(a!).sums.handshakes.usedMs,
+    beacons: budgetOf(a!).sums.beacons.usedMs,
+  };
+  // Somebody looks for a way all the time.
+  for (let i = 0; i < 24 * 60; i++) {
+    a!.mesh.channels.want(b!.identity.id, true);
+    await world.clock.advance(60_000);
+  }
+  const message1Ms = budgetOf(a!).costMs(107, false);
+  const calls = (budgetOf(a!).sums.handshakes.usedMs - before.handshakes) / message1Ms;
+  // Some for each beacon of the other one, of which there is one an hour or two.
+  expect(calls).toBeGreaterThan(10);
+  expect(calls).toBeLessThan(24 * 8);
+  expect(budgetOf(a!).sums.beacons.usedMs - before.beacons).toBeGreaterThan(10 * world.channel.costMs(22));
+  await world.stop();
+});

@@ -180,3 +180,15 @@ test("the core loses an edge node that is not there any more, and has it again",
   rig.run(10_000);
   expect(last()?.any.metric).toBe(20_000);
 });
+
+test("news in between do not end the asking", () => {
+  const rig = new Rig(S);
+  rig.meet(A, shared().link);
+  rig.run(5_000);
+  rig.router.handleFrame(A, beaconOf(5, 10, false));
+  rig.run(1_000);
+  rig.router.settle();
+  const from = rig.sent.length;
+  rig.run(6 * HOUR_MS);
+  expect(toldTo(rig, A, from).filter(({ wantsBeacon }) => wantsBeacon).length).toBeGreaterThan(3);
+});

@@ -24,14 +24,15 @@ const TRIED_MAX = 1_024;
 const NAMES_MAX = 4_096;
 /** A place is wanted for so long once there is a reason, ms. */
 const WANTED_MS = 900_000;
-/** Longest pause between calls to a place of which no newer beacon came, in times of that. */
+/** Longest pause between calls to a place that leads nowhere, in times of that: where a newer beacon came since, and where none did. */
+const PAUSE_FACTOR_HEARD = 4;
 const PAUSE_FACTOR_MAX = 16;
 /** So long mail may run into debt for its link, ms. */
 const OWED_FOR_MS = 180_000;
 /** Whoever has no gateway looks for one within this time of a reason, ms: not all in the same second. */
 const SEEK_MS = 60_000;
-/** A call there costs seconds of everybody's channel. */
-const BACKOFF: BackoffOptions = { firstMs: 60_000, capMs: 900_000, factor: 2 };
+/** A call there costs seconds of everybody's channel: one for each time that it is wanted. */
+const BACKOFF: BackoffOptions = { firstMs: 2 * WANTED_MS, capMs: 4 * WANTED_MS };
 const HINTS = "channel";
 
 interface Channel {
@@ -192,6 +193,7 @@ class SharedChannels implements Channels {
       sentAtMs: nowMs,
     });
     this.#wants.delete(link.session.remote);
+    this.#tried.delete(link.session.remoteEndpoint);
   }
 
   onLinkDown(link: Link): void {
@@ -267,14 +269,15 @@ class SharedChannels implements Channels {
     if (heard.gateway !== undefined) this.#seek();
   }
 
-  /** To where the beacon came from: again behind a newer one, or after pauses that double, so that what leads nowhere costs ever less. */
+  /** To where the beacon came from; again after pauses that double, so that what leads nowhere costs ever less. */
   #call({ from, number }: Heard, id: NodeId | undefined, isForMail: boolean): void {
     const tried = this.#tried.get(from);
     const nowMs = this.#nowMs;
     // Mail that waits need not wait for what was begun in vain without need.
     const isMoreUrgent = isForMail && tried?.isForMail === false;
-    const times = tried === undefined || tried.number < number ? 0 : tried.times;
-    const pauseMs = WANTED_MS * Math.min(2 ** times, PAUSE_FACTOR_MAX);
+    const times = tried?.times ?? 0;
+    const hasSpoken = tried !== undefined && tried.number < number;
+    const pauseMs = WANTED_MS * Math.min(2 ** times, hasSpoken ? PAUSE_FACTOR_HEARD : PAUSE_FACTOR_MAX);
     if (tried !== undefined && !isMoreUrgent && nowMs - tried.atMs < pauseMs) return;
     this.#tried.renew(from, { number, times: times + 1, atMs: nowMs, isForMail });
     const hint = { endpoint: from, lifetimeMs: WANTED_MS, ...(id === undefined ? {} : { nodeId: id }) };
