@@ -56,9 +56,10 @@ export class Radio {
   queuedMost = 0;
   #tokensMs: number;
   #tokensAtMs = 0;
-  /** Own frames of the last hour. */
-  readonly #sent: { readonly atMs: number; readonly ms: number }[] = [];
-  readonly #busy: { readonly atMs: number; readonly ms: number }[] = [];
+  /** Own frames. */
+  readonly #sent: Recent;
+  /** What kept the channel busy here, own frames among it. */
+  readonly #busy: Recent;
   readonly #repeated = new Set<number>();
   #frames = 0;
 
@@ -67,6 +68,8 @@ export class Radio {
     this.channel = options.channel;
     this.address = options.address;
     this.#tokensMs = options.burstMs;
+    this.#sent = new Recent(HOUR_MS);
+    this.#busy = new Recent(UTILISATION_MS);
   }
 
   get isOn(): boolean {
@@ -92,20 +95,16 @@ export class Radio {
 
   /** Airtime of its own in the hour that ends now, ms. */
   get hourMs(): number {
-    const { nowMs } = this.channel.time;
-    while (this.#sent.length > 0 && this.#sent[0]!.atMs <= nowMs - HOUR_MS) this.#sent.shift();
-    return this.#sent.reduce((sum, { ms }) => sum + ms, 0);
+    return this.#sent.sumAt(this.channel.time.nowMs);
   }
 
   /** Share of the last minutes in which it heard somebody, or sent itself. */
   get utilisation(): number {
-    const { nowMs } = this.channel.time;
-    while (this.#busy.length > 0 && this.#busy[0]!.atMs < nowMs - UTILISATION_MS) this.#busy.shift();
-    return Math.min(1, this.#busy.reduce((sum, { ms }) => sum + ms, 0) / UTILISATION_MS);
+    return Math.min(1, this.#busy.sumAt(this.channel.time.nowMs) / UTILISATION_MS);
   }
 
   noteBusy(ms: number): void {
-    this.#busy.push({ atMs: this.channel.time.nowMs, ms });
+    this.#busy.add(this.channel.time.nowMs, ms);
   }
 
   /** False: the queue is full, and `done` is not called. The bytes are its own from now on. */
@@ -157,14 +156,8 @@ export class Radio {
     this.#tokensAtMs = nowMs;
     // A frame beyond the burst leaves as soon as the bucket is full, and what it was short of is owed.
     const shareWaitMs = Math.max(0, (Math.min(airtimeMs, burstMs) - this.#tokensMs) / ownShare);
-    let overMs = this.hourMs + airtimeMs - dutyCycle * HOUR_MS;
-    let dutyWaitMs = 0;
-    for (const { atMs, ms } of this.#sent) {
-      if (overMs <= 0) break;
-      overMs -= ms;
-      dutyWaitMs = atMs + HOUR_MS - nowMs;
-    }
-    return Math.max(shareWaitMs, dutyWaitMs);
+    const overMs = this.hourMs + airtimeMs - dutyCycle * HOUR_MS;
+    return Math.max(shareWaitMs, this.#sent.whenLess(overMs) - nowMs);
   }
 
   #arm(): void {
@@ -186,11 +179,45 @@ export class Radio {
     this.#isSending = true;
     this.#tokensMs -= airtimeMs;
     this.airtimeMs += airtimeMs;
-    this.#sent.push({ atMs: this.channel.time.nowMs, ms: airtimeMs });
+    this.#sent.add(this.channel.time.nowMs, airtimeMs);
     this.channel.send(this, frame, () => {
       this.#isSending = false;
       this.#arm();
       done(true);
     });
+  }
+}
+
+/** Spans of the last `keptMs`, and their sum. */
+class Recent {
+  readonly #keptMs: number;
+  readonly #spans: { readonly atMs: number; readonly ms: number }[] = [];
+  #sumMs = 0;
+
+  constructor(keptMs: number) {
+    this.#keptMs = keptMs;
+  }
+
+  add(atMs: number, ms: number): void {
+    this.#spans.push({ atMs, ms });
+    this.#sumMs += ms;
+    this.sumAt(atMs);
+  }
+
+  sumAt(nowMs: number): number {
+    while (this.#spans[0] !== undefined && this.#spans[0].atMs <= nowMs - this.#keptMs)
+      this.#sumMs -= this.#spans.shift()!.ms;
+    return this.#sumMs;
+  }
+
+  /** When the oldest that are `ms` together will have gone. */
+  whenLess(ms: number): number {
+    let leftMs = ms;
+    for (const span of this.#spans) {
+      if (leftMs <= 0) return Number.NEGATIVE_INFINITY;
+      leftMs -= span.ms;
+      if (leftMs <= 0) return span.atMs + this.#keptMs;
+    }
+    return leftMs <= 0 ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY;
   }
 }

@@ -87,6 +87,30 @@ export const bridge = (seed: number): RadioWorldOptions => ({
   pair: (random) => (random.float() < 0.5 ? [0, 3] : [3, 0]),
 });
 
+/** (e) Two fast nodes, of which one is the gateway of three that have only the radio. */
+export const edge = (seed: number): RadioWorldOptions => ({
+  ...base,
+  seed,
+  nodes: 5,
+  warmUpMinutes: 60,
+  minutes: 120,
+  drainMinutes: 200,
+  introduced: true,
+  hasRadio: (node) => node > 0,
+  wires: [[0, 1]],
+  hears: (_a, _b, random) => 5 + random.float() * 20,
+  peers: [
+    [2, 1],
+    [3, 1],
+    [4, 1],
+  ],
+  mailPerHour: halfLoad(4, longFastMs),
+  pair: (random) => {
+    const [fast, slow] = [random.below(2), 2 + random.below(3)];
+    return random.float() < 0.5 ? [fast, slow] : [slow, fast];
+  },
+});
+
 const ISLANDS = 5;
 const PER_ISLAND = 10;
 
@@ -139,4 +163,5 @@ export const scenarios: Readonly<Record<string, (seed: number) => RadioWorldOpti
   "line-3": (seed) => line(seed, 3),
   "line-5": (seed) => line(seed, 5),
   bridge,
+  edge,
 };
