@@ -77,7 +77,8 @@ export class RadioPort {
 
   /** No round trip: whether anybody is there the handshake shows. */
   dial(endpoint: string): Pipe {
-    if (this.#pipes.size >= PIPES_MAX) throw godwitError("GODWIT_DIAL_FAILED", "too many links on this radio");
+    if (this.#pipes.size >= PIPES_MAX)
+      throw godwitError("GODWIT_DIAL_FAILED", "too many links on this radio");
     do this.#number = (this.#number + 1) % NUMBERS;
     while (this.#pipes.has(keyOf(addressOf(endpoint), true, this.#number)));
     return this.#add("outbound", addressOf(endpoint), this.#number);
@@ -320,7 +321,8 @@ export class RadioPipe implements Pipe {
     if (this.#sentSinceMs !== undefined || this.#state !== "open") return;
     const sinceMs = (this.#sentSinceMs = time.nowMs);
     time.after(SILENCE_MS, () => {
-      if (this.#sentSinceMs === sinceMs && this.#heardAtMs <= sinceMs) this.break("nothing is heard of the far end");
+      if (this.#sentSinceMs === sinceMs && this.#heardAtMs <= sinceMs)
+        this.break("nothing is heard of the far end");
     });
   }
 
