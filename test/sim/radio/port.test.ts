@@ -135,12 +135,20 @@ describe("pipes", () => {
     isWriting = false;
     expect(left).toBe(0);
     expect(pipe.bufferedBytes).toBe(245);
+    // What another pipe writes has no room either, and hears of it later.
+    const refused = listen(a.port.dial(b.port.endpoint));
+    a.port.pipes.at(-1)!.write(first(20));
+    expect(refused).toEqual([]);
+    time.run(0);
+    expect(refused).toEqual(["left"]);
+    time.run(a.port.medium.airtimeMs(20, "one") * 1.5);
+    expect(left).toBeLessThan(2);
     // It says stop before the radio has to refuse.
     expect(results.slice(0, 3)).toEqual([true, true, false]);
     time.run(20_000);
     expect(left).toBe(10);
     expect(pipe.bufferedBytes).toBe(0);
-    expect(a.port.options.radio.refused).toBe(7);
+    expect(a.port.options.radio.refused).toBe(8);
   });
 
   test("there is room again after a stop", () => {
