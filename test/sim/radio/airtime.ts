@@ -3,6 +3,7 @@
  * its answer could come. It sees the plaintext of each record as the session seals it, so that a frame is known by what it is and
  * not by how long it is.
  */
+import { BoundedMap } from "@godwit/sdk/bounded";
 import { decodeItems } from "../../../runtime/link/items.ts";
 import type { DatagramSession } from "../../../runtime/link/datagram-session.ts";
 import type { Session } from "../../../runtime/link/types.ts";
@@ -81,6 +82,12 @@ export class AirtimeLedger {
     return new LifeWatcher(node, this, this.#nowMs);
   }
 
+  /** One datagram was written. */
+  count(items: readonly Item[]): void {
+    const { kind } = items.reduce((most, item) => (item.bytes > most.bytes ? item : most)).known;
+    this.frames.set(kind, (this.frames.get(kind) ?? 0) + 1);
+  }
+
   classify(frame: Uint8Array): Known {
     const type = frame[0]!;
     if (type === FrameType.bundle) {
@@ -111,13 +118,30 @@ export class AirtimeLedger {
   }
 }
 
+/** One record while it is sealed: in one datagram or in several. */
+interface Sealing {
+  readonly items: readonly Item[];
+  isNoted: boolean;
+  /** Its datagrams that wait. */
+  waiting: number;
+}
+
+/** Of one pipe. */
+interface Seen {
+  readonly copies: Map<string, Copy>;
+  /** What datagrams were for, by their bytes: pieces of a record come again as they were. */
+  readonly datagrams: BoundedMap<string, readonly Item[]>;
+}
+
+/** Datagrams of a pipe whose bytes are known again. */
+const DATAGRAMS_MAX = 512;
+
 export class LifeWatcher implements Watcher {
   readonly #node: number;
   readonly #ledger: AirtimeLedger;
   readonly #nowMs: () => number;
-  /** Of the record that is being sealed. */
-  #sealing: readonly Item[] | undefined;
-  readonly #copies = new WeakMap<RadioPipe, Map<string, Copy>>();
+  #sealing: Sealing | undefined;
+  readonly #seen = new WeakMap<RadioPipe, Seen>();
 
   constructor(node: number, ledger: AirtimeLedger, nowMs: () => number) {
     this.#node = node;
@@ -130,7 +154,7 @@ export class LifeWatcher implements Watcher {
     const watched = session as DatagramSession;
     const seal = watched["seal"].bind(watched);
     watched["seal"] = (plaintext: Uint8Array, isBare: boolean) => {
-      this.#sealing = this.#itemsOf(plaintext, isBare);
+      this.#sealing = { items: this.#itemsOf(plaintext, isBare), isNoted: false, waiting: 0 };
       try {
         seal(plaintext, isBare);
       } finally {
@@ -140,29 +164,44 @@ export class LifeWatcher implements Watcher {
   }
 
   written(pipe: RadioPipe, bytes: Uint8Array): { shares: readonly Share[]; left(): void } {
-    const items = this.#sealing ?? [
-      { known: { kind: "handshakes", key: `datagram ${Bun.hash(bytes)}` }, bytes: bytes.length } as const,
-    ];
+    const seen = this.#seenOn(pipe);
+    const name = `datagram ${Bun.hash(bytes)}`;
+    const sealing = this.#sealing;
+    const items = sealing?.items ?? seen.datagrams.get(name) ?? handshakeOf(bytes);
+    seen.datagrams.set(name, items);
+    // The same bytes again are a copy of the datagram; what a record holds is a copy of that, however many datagrams it takes.
+    const ofRecord = sealing === undefined ? [] : keysOf(sealing.items);
+    this.#note(pipe, seen, name);
+    if (sealing?.isNoted === false) for (const key of ofRecord) this.#note(pipe, seen, key);
+    if (sealing !== undefined) {
+      sealing.isNoted = true;
+      sealing.waiting++;
+    }
+    this.#ledger.count(items);
     const whole = items.reduce((sum, item) => sum + item.bytes, 0);
-    const copies = this.#copies.get(pipe) ?? new Map<string, Copy>();
-    this.#copies.set(pipe, copies);
-    const keys = items.flatMap(({ known: { key } }) => (key === undefined ? [] : [key]));
-    for (const key of keys) this.#note(pipe, copies, key);
-    const first = items.reduce((most, item) => (item.bytes > most.bytes ? item : most));
-    this.#ledger.frames.set(first.known.kind, (this.#ledger.frames.get(first.known.kind) ?? 0) + 1);
     return {
       shares: items.map(({ known: { kind }, bytes: part }) => ({ kind, part: part / whole })),
       left: () => {
-        for (const key of keys) {
-          const copy = copies.get(key)!;
-          copy.waiting--;
-          copy.leftAtMs = this.#nowMs();
-        }
+        this.#left(seen, name);
+        if (sealing !== undefined && --sealing.waiting === 0)
+          for (const key of ofRecord) this.#left(seen, key);
       },
     };
   }
 
-  #note(pipe: RadioPipe, copies: Map<string, Copy>, key: string): void {
+  #seenOn(pipe: RadioPipe): Seen {
+    let seen = this.#seen.get(pipe);
+    if (seen === undefined) {
+      const datagrams = new BoundedMap<string, readonly Item[]>({
+        name: "datagrams of a pipe",
+        max: DATAGRAMS_MAX,
+      });
+      this.#seen.set(pipe, (seen = { copies: new Map(), datagrams }));
+    }
+    return seen;
+  }
+
+  #note(pipe: RadioPipe, { copies }: Seen, key: string): void {
     const copy = copies.get(key) ?? { waiting: 0, leftAtMs: Number.NEGATIVE_INFINITY };
     copies.set(key, copy);
     const atMs = this.#nowMs();
@@ -171,6 +210,12 @@ export class LifeWatcher implements Watcher {
     else if (atMs < copy.leftAtMs + pipe.answerMs)
       this.#ledger.early.push({ node: this.#node, what: key, because: "no answer could be there", atMs });
     copy.waiting++;
+  }
+
+  #left({ copies }: Seen, key: string): void {
+    const copy = copies.get(key)!;
+    copy.waiting--;
+    copy.leftAtMs = this.#nowMs();
   }
 
   #itemsOf(plaintext: Uint8Array, isBare: boolean): Item[] {
@@ -190,3 +235,11 @@ export class LifeWatcher implements Watcher {
     return items.length > 0 ? items : [{ known: { kind: "handshakes", key: undefined }, bytes: 1 }];
   }
 }
+
+const handshakeOf = (bytes: Uint8Array): readonly Item[] => [
+  { known: { kind: "handshakes", key: undefined }, bytes: bytes.length },
+];
+
+const keysOf = (items: readonly Item[]): string[] => [
+  ...new Set(items.flatMap(({ known: { key } }) => (key === undefined ? [] : [key]))),
+];
