@@ -59,6 +59,8 @@ export class AirtimeLedger {
   /** By address, then by kind, ms. */
   readonly byNode = new Map<number, Map<string, number>>();
   readonly total = new Map<string, number>();
+  /** What the average listener hears, its own among it: the use of the channel where not all are in earshot of all. */
+  readonly heard = new Map<string, number>();
   readonly early: EarlyRepeat[] = [];
   /** Datagrams of pipes by kind of their largest part. */
   readonly frames = new Map<string, number>();
@@ -69,12 +71,15 @@ export class AirtimeLedger {
     this.#nowMs = nowMs;
   }
 
-  onSent({ frame, startMs, endMs }: Transmission): void {
+  /** `reach`: which part of all listeners it keeps from talking, 0 to 1. */
+  onSent({ frame, startMs, endMs }: Transmission, reach: number): void {
     const own = this.byNode.get(frame.from) ?? new Map<string, number>();
     this.byNode.set(frame.from, own);
-    for (const { kind, part } of frame.shares)
-      for (const table of [own, this.total])
-        table.set(kind, (table.get(kind) ?? 0) + part * (endMs - startMs));
+    for (const { kind, part } of frame.shares) {
+      const ms = part * (endMs - startMs);
+      for (const table of [own, this.total]) table.set(kind, (table.get(kind) ?? 0) + ms);
+      this.heard.set(kind, (this.heard.get(kind) ?? 0) + ms * reach);
+    }
   }
 
   /** Of one life. */

@@ -1,6 +1,6 @@
 /** What a radio world showed, in lines for people. */
 import { kinds } from "./airtime.ts";
-import type { RadioResult } from "./world.ts";
+import type { RadioResult } from "./result.ts";
 
 const percent = (share: number): string => `${(100 * share).toFixed(2)} %`;
 const seconds = (ms: number): string => `${(ms / 1_000).toFixed(0)} s`;

@@ -1,6 +1,6 @@
 /** The worlds of GOALS rows 10, 11 and 17 on radio channels. */
 import { meshtastic, presets } from "./lora.ts";
-import type { RadioWorldOptions } from "./world.ts";
+import type { RadioWorldOptions } from "./options.ts";
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
