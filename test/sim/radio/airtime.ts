@@ -6,12 +6,7 @@
 import { decodeItems } from "../../../runtime/link/items.ts";
 import type { DatagramSession } from "../../../runtime/link/datagram-session.ts";
 import type { Session } from "../../../runtime/link/types.ts";
-import {
-  BundleKind,
-  decodeBundleFrame,
-  decodeChunk,
-  decodeOffer,
-} from "../../../runtime/wire/bundle.ts";
+import { BundleKind, decodeBundleFrame, decodeChunk, decodeOffer } from "../../../runtime/wire/bundle.ts";
 import { FRAME_BYTES_MAX, FrameType } from "../../../runtime/wire/constants.ts";
 import { ControlKind } from "../../../runtime/link/constants.ts";
 import type { Share, Transmission } from "./channel.ts";

@@ -77,7 +77,8 @@ export class RadioPort {
 
   /** No round trip: whether anybody is there the handshake shows. */
   dial(endpoint: string): Pipe {
-    if (this.#pipes.size >= PIPES_MAX) throw godwitError("GODWIT_DIAL_FAILED", "too many links on this radio");
+    if (this.#pipes.size >= PIPES_MAX)
+      throw godwitError("GODWIT_DIAL_FAILED", "too many links on this radio");
     do this.#number = (this.#number + 1) % NUMBERS;
     while (this.#pipes.has(keyOf(addressOf(endpoint), true, this.#number)));
     return this.#add("outbound", addressOf(endpoint), this.#number);
@@ -106,7 +107,12 @@ export class RadioPort {
     const datagram = new Uint8Array(HEAD_BYTES + bytes.length);
     datagram[0] = head;
     datagram.set(bytes, HEAD_BYTES);
-    return this.options.radio.offer(to, datagram, shares, done);
+    return this.options.radio.offer(to, datagram, shares, () => {
+      done();
+      this.options.dispatch(() => {
+        for (const pipe of this.#pipes.values()) pipe.drainIfRoom();
+      });
+    });
   }
 
   #newMedium(): Medium {
@@ -310,7 +316,13 @@ export class RadioPipe implements Pipe {
       this.bufferedBytes -= this.#written.shift()!.bytes;
       if (this.#state === "open") this.#handlers?.left?.();
     }
-    if (!this.#wantsDrain || this.#written.length > PIPE_FRAMES_MAX / 2) return;
+    this.drainIfRoom();
+  }
+
+  /** Whoever was told to stop may go on: its own datagrams have left, and the radio takes more. */
+  drainIfRoom(): void {
+    const isFull = this.#written.length > PIPE_FRAMES_MAX / 2 || this.#port.options.radio.isFull;
+    if (!this.#wantsDrain || isFull) return;
     this.#wantsDrain = false;
     if (this.#state === "open") this.#handlers?.drain();
   }
@@ -320,7 +332,8 @@ export class RadioPipe implements Pipe {
     if (this.#sentSinceMs !== undefined || this.#state !== "open") return;
     const sinceMs = (this.#sentSinceMs = time.nowMs);
     time.after(SILENCE_MS, () => {
-      if (this.#sentSinceMs === sinceMs && this.#heardAtMs <= sinceMs) this.break("nothing is heard of the far end");
+      if (this.#sentSinceMs === sinceMs && this.#heardAtMs <= sinceMs)
+        this.break("nothing is heard of the far end");
     });
   }
 
