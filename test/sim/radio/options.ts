@@ -9,8 +9,14 @@ export interface RadioWorldOptions {
   readonly nodes: number;
   /** Minutes in which the nodes start, one after the other in any order. */
   readonly startMinutes: number;
-  /** Minutes before mail is offered, in which it is, and after the last of it, which must be more than its lifetime. */
+  /** Minutes before anything is said. */
   readonly warmUpMinutes: number;
+  /**
+   * Then minutes in which each pair of `peers` has one message, in any order: links are made when there is mail for them, and last. It has so long
+   * to arrive as well.
+   */
+  readonly practiceMinutes?: number;
+  /** Minutes in which mail is offered that counts, and after the last of it, which must be more than its lifetime. */
   readonly minutes: number;
   readonly drainMinutes: number;
   readonly lora: Lora;
@@ -41,8 +47,10 @@ export interface RadioWorldOptions {
   readonly flaps?: { readonly upMs: number; readonly downMs: number };
   /** Nodes, of which each cannot be heard for a while: from, and for how long, ms of virtual time. */
   readonly cellars?: readonly { readonly node: number; readonly fromMs: number; readonly forMs: number }[];
-  /** Which pairs know each other's radio by configuration; the one named first dials. */
+  /** Pairs that are to have a link, the one first that dials. */
   readonly peers: readonly (readonly [number, number])[];
+  /** It knows where to dial by configuration; else it has to hear of it on the channel. */
+  readonly isConfigured: boolean;
   /** All know the records of all, as from a file. */
   readonly introduced: boolean;
   readonly mailPerHour: number;

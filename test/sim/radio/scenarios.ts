@@ -22,6 +22,8 @@ export const base = {
   foreignShare: 0,
   startMinutes: 1,
   introduced: false,
+  // Until there are beacons.
+  isConfigured: true,
   bodyBytes: 100,
   lifetimeMs: 3 * HOUR_MS,
 } as const satisfies Partial<RadioWorldOptions>;

@@ -49,6 +49,7 @@ export class RadioWorld {
   readonly #crashes: Random;
   /** By nonce, virtual ms. */
   readonly #arrivedAtMs = new Map<number, number>();
+  #talkFromMs = 0;
   #talkFrom = new Map<string, number>();
   #talk = new Map<string, number>();
   #isTalking = false;
@@ -96,12 +97,14 @@ export class RadioWorld {
   }
 
   run(): RadioResult {
-    const { startMinutes, warmUpMinutes, minutes, drainMinutes } = this.#options;
+    const { startMinutes, warmUpMinutes, practiceMinutes = 0, minutes, drainMinutes } = this.#options;
     for (const node of this.nodes)
       this.time.after(startMinutes * 60_000 * this.#random.float(), () => node.start());
     this.air.start();
     for (const wire of this.wires) this.#flap(wire);
     this.#advance(warmUpMinutes * 60_000);
+    this.#practise(practiceMinutes * 60_000);
+    this.#talkFromMs = this.time.nowMs;
     this.#talkFrom = new Map(this.airtime.heard);
     this.#isTalking = true;
     this.#offer();
@@ -137,20 +140,31 @@ export class RadioWorld {
 
   /** Poisson arrivals. */
   #offer(): void {
-    const { mailPerHour, bodyBytes, lifetimeMs, pair } = this.#options;
+    const { mailPerHour, lifetimeMs, pair } = this.#options;
     const pauseMs = (-Math.log(1 - this.#random.float()) * 3_600_000) / mailPerHour;
     this.time.after(pauseMs, () => {
       if (!this.#isTalking) return;
-      const [from, to] = pair?.(this.#random) ?? this.#anyPair();
-      const source = this.nodes[from]!;
-      const target = this.nodes[to]!;
-      const priority: Priority = 2;
-      const address = this.#options.addresses === "callsigns" ? target.callsign : target.id;
-      const order = { source, address, bytes: bodyBytes, priority, lifetimeMs };
-      if (source.mesh !== undefined)
-        void this.workload.send({ ...order, isRepeated: false, isWithdrawn: false }, [target]);
+      this.#send(pair?.(this.#random) ?? this.#anyPair(), lifetimeMs);
       this.#offer();
     });
+  }
+
+  #practise(forMs: number): void {
+    if (forMs === 0) return;
+    for (const pair of this.#options.peers)
+      this.time.after(this.#random.float() * forMs, () => this.#send(pair, forMs));
+    this.#advance(forMs);
+  }
+
+  #send([from, to]: readonly [number, number], lifetimeMs: number): void {
+    const { bodyBytes, addresses } = this.#options;
+    const source = this.nodes[from]!;
+    const target = this.nodes[to]!;
+    const priority: Priority = 2;
+    const address = addresses === "callsigns" ? target.callsign : target.id;
+    const order = { source, address, bytes: bodyBytes, priority, lifetimeMs };
+    if (source.mesh !== undefined)
+      void this.workload.send({ ...order, isRepeated: false, isWithdrawn: false }, [target]);
   }
 
   /** While mail is offered; whoever is down then comes back all the same. */
@@ -259,9 +273,9 @@ export class RadioWorld {
   #onOpened(node: SimNode): void {
     this.loops.setLife(node.index, node.life!.number);
     this.ledger.onOpened(node).catch((error: unknown) => this.#fault(String(error)));
-    const { peers, introduced } = this.#options;
+    const { peers, isConfigured, introduced } = this.#options;
     const mesh = node.mesh!;
-    for (const [a, b] of peers)
+    for (const [a, b] of isConfigured ? peers : [])
       if (a === node.index)
         mesh.hints.add(
           "static",
@@ -277,9 +291,11 @@ export class RadioWorld {
   }
 
   #result(): RadioResult {
-    const { warmUpMinutes, minutes } = this.#options;
+    const { minutes } = this.#options;
     const { time, airtime } = this;
-    const accepted = [...this.ledger.messages.values()].filter(({ id }) => id !== undefined);
+    const accepted = [...this.ledger.messages.values()].filter(
+      ({ id, sentAtMs }) => id !== undefined && sentAtMs >= this.#talkFromMs,
+    );
     const delays = accepted.flatMap(({ nonce, sentAtMs }) => {
       const atMs = this.#arrivedAtMs.get(nonce);
       return atMs === undefined ? [] : [atMs - sentAtMs];
@@ -287,7 +303,6 @@ export class RadioWorld {
     const shares = sharesOf(airtime.heard, new Map(), time.nowMs);
     const talkShares = sharesOf(this.#talk, this.#talkFrom, minutes * 60_000);
     const radios = this.radios.filter((radio) => radio !== undefined);
-    const spanMs = Math.max((warmUpMinutes + minutes) * 60_000, time.nowMs);
     return {
       faults: this.faults,
       events: time.events,
@@ -298,7 +313,7 @@ export class RadioWorld {
       talkShares,
       control: controlOf(shares),
       talkControl: controlOf(talkShares),
-      ownMost: Math.max(0, ...radios.map(({ airtimeMs }) => airtimeMs)) / spanMs,
+      ownMost: Math.max(0, ...radios.map(({ airtimeMs }) => airtimeMs)) / time.nowMs,
       early: airtime.early,
       misses: this.channel.misses,
       refused: radios.reduce((sum, { refused }) => sum + refused, 0),
