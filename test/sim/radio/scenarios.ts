@@ -108,7 +108,8 @@ export const edge = (seed: number): RadioWorldOptions => ({
     [3, 1],
     [4, 1],
   ],
-  mailPerHour: halfLoad(4, longFastMs),
+  // The gateway sends one of each message and its receipt.
+  mailPerHour: halfLoad(2, longFastMs),
   pair: (random) => {
     const [fast, slow] = [random.below(2), 2 + random.below(3)];
     return random.float() < 0.5 ? [fast, slow] : [slow, fast];

@@ -151,8 +151,10 @@ export class RadioWorld {
 
   #practise(forMs: number): void {
     if (forMs === 0) return;
-    for (const pair of this.#options.peers)
-      this.time.after(this.#random.float() * forMs, () => this.#send(pair, forMs));
+    const { peers, minutes, drainMinutes } = this.#options;
+    const lifetimeMs = (minutes + drainMinutes / 2) * 60_000;
+    for (const pair of peers)
+      this.time.after(this.#random.float() * forMs, () => this.#send(pair, lifetimeMs));
     this.#advance(forMs);
   }
 
