@@ -11,10 +11,7 @@ export interface RadioWorldOptions {
   readonly startMinutes: number;
   /** Minutes before anything is said. */
   readonly warmUpMinutes: number;
-  /**
-   * Then minutes in which each pair of `peers` has one message, in any order: links are made when there is mail for them, and last. It has so long
-   * to arrive as well.
-   */
+  /** Then minutes in which each pair of `peers` has a message each way, in any order: links are made when there is mail for them, and last. */
   readonly practiceMinutes?: number;
   /** Minutes in which mail is offered that counts, and after the last of it, which must be more than its lifetime. */
   readonly minutes: number;

@@ -153,8 +153,9 @@ export class RadioWorld {
     if (forMs === 0) return;
     const { peers, minutes, drainMinutes } = this.#options;
     const lifetimeMs = (minutes + drainMinutes / 2) * 60_000;
-    for (const pair of peers)
-      this.time.after(this.#random.float() * forMs, () => this.#send(pair, lifetimeMs));
+    for (const [a, b] of peers)
+      for (const pair of [[a, b] as const, [b, a] as const])
+        this.time.after(this.#random.float() * forMs, () => this.#send(pair, lifetimeMs));
     this.#advance(forMs);
   }
 
