@@ -262,7 +262,8 @@ class SharedChannels implements Channels {
     }
     for (const id of this.#wants.keys())
       if (this.#isNameOf(heard.who, id)) {
-        // Mail that still waits asks for a way again, and finds who is heard.
+        // What waits for its record looks for no way yet. Mail that is sealed asks for one again, and finds who is heard.
+        if (mesh.records.get(id) === undefined) return this.#call(heard, id, !mesh.router.reachable(id));
         this.#wants.delete(id);
         return mesh.custody.onRoute(id);
       }
