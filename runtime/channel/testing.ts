@@ -18,7 +18,8 @@ export const MTU = 500;
 
 interface Frame {
   readonly from: Station;
-  readonly to: string | "all";
+  /** An address, or `all`. */
+  readonly to: string;
   readonly key: string;
   readonly bytes: Uint8Array;
 }
@@ -120,13 +121,13 @@ export class Station {
   constructor(channel: TestChannel, address: string) {
     this.channel = channel;
     this.address = address;
-    const station = this;
+    const utilisation = () => this.utilisation;
     this.medium = {
       name: "radio",
       rateBitsPerSecond: RATE_BITS,
       airtimeMs: (bytes) => channel.costMs(bytes),
       get utilisation() {
-        return station.utilisation;
+        return utilisation();
       },
       broadcastBytesMax: MTU,
       broadcast: (bytes) => this.broadcast(bytes),

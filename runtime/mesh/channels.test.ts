@@ -1,5 +1,5 @@
 /** Real meshes and links on one channel that all in earshot share (testing-channel.ts), in virtual time. */
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { generateIdentity } from "../identity/keys.ts";
 import { HandshakeState } from "../identity/noise.ts";
 import { seededRandom } from "../kernel/random.ts";
@@ -7,6 +7,9 @@ import { VERSIONS } from "../link/handshake.ts";
 import { encodeMessage1, networkKeys, prologue } from "../link/hello.ts";
 import { encodeChannelBeacon } from "../wire/channel-beacon.ts";
 import { type ChannelNode, ChannelWorld } from "./testing-channel.ts";
+
+// Hours of ten nodes take what they take beside others: none of this is about that.
+setDefaultTimeout(60_000);
 
 const NETWORK_KEY = networkKeys("test", undefined).beaconKey;
 const budgetOf = ({ airtime, station }: ChannelNode) => airtime.of(station.medium);

@@ -72,7 +72,7 @@ export interface DialerDeps {
   isConnected(id: NodeId): boolean;
   /** False: no link is wanted there until `add` tells. Not asked of what is permanent. */
   isWanted?(endpoint: string, knownId: NodeId | undefined): boolean;
-  /** Pauses between tries that fail; undefined: as everywhere. */
+  /** Pauses between tries that fail. */
   backoff?(endpoint: string): BackoffOptions | undefined;
 }
 
@@ -452,9 +452,8 @@ export class Dialer {
 
   /** A mere hint wants the node, a configured endpoint its own path to the node: several links make several ways. */
   #isServed(target: TargetState): boolean {
-    const { endpoint, knownId, isPermanent, isRedundant } = target;
-    if (this.#isConnected(target)) return isRedundant || !isPermanent;
-    return !isPermanent && this.#deps.isWanted?.(endpoint, knownId) === false;
+    if (this.#isConnected(target)) return target.isRedundant || !target.isPermanent;
+    return !target.isPermanent && this.#deps.isWanted?.(target.endpoint, target.knownId) === false;
   }
 
   #onFailure(target: TargetState, thrown: unknown): void {

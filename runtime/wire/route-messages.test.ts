@@ -183,6 +183,7 @@ describe("round trips", () => {
           seqno: serial,
           hasProof: tag % 2 === 0,
           gatewayMetric: tag === 2 ** 32 - 1 ? undefined : tag,
+          wantsBeacon: tag % 3 === 0,
         };
         expect(encodeBeacon(beacon).length).toBeLessThanOrEqual(BEACON_BYTES_MAX);
         expect(decodeBeacon(later(encodeBeacon(beacon)))).toEqual(beacon);

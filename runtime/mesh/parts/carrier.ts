@@ -19,8 +19,7 @@ export function createCarrier(self: NodeId, mesh: MeshParts, isNewcomer: (id: No
       const plane = bytes > BULK_BYTES ? "bulk" : "any";
       let hops: readonly NextHop[] = router.nextHops(destination, plane);
       // Nothing but a gateway leads there, or nothing at all: perhaps it is in earshot.
-      if (hops[0] === undefined || hops[0].isDefault === true)
-        mesh.channels.want(destination, hops.length === 0);
+      if (hops[0] === undefined || hops[0].isDefault) mesh.channels.want(destination, hops.length === 0);
       if (hops.some((hop) => avoid(hop.neighbour))) hops = hops.filter((hop) => !avoid(hop.neighbour));
       if (isNewcomer(destination)) {
         hops = hops.filter(({ neighbour }) => neighbour !== destination);
