@@ -26,7 +26,7 @@ function takenIn(clock: ManualClock, budget: ChannelBudget, hours: number): numb
   return ms;
 }
 
-test("all that share a channel take 2 % of it together, a gateway the part of four", () => {
+test("all that share a channel take 1.6 % of it together, a gateway the part of four", () => {
   for (const [others, gateways, isGateway, weight, all] of [
     [0, 0, false, 1, 1],
     [9, 0, false, 1, 10],
@@ -67,6 +67,8 @@ test("saving ends with one link and a half, and mail may owe one", () => {
 test("a call that no mail waits for needs all of a link to be there", () => {
   const clock = new ManualClock();
   const budget = new ChannelBudget(clock, channel());
+  expect(budget.has(10, "handshakes", "link")).toBe(false);
+  budget.charge(budget.savedMs - budget.linkMs, "other");
   expect(budget.has(10, "handshakes", "link")).toBe(true);
   budget.charge(10, "other");
   expect(budget.has(10, "handshakes", "link")).toBe(false);
@@ -79,6 +81,7 @@ test("a call that no mail waits for needs all of a link to be there", () => {
 test("above a quarter of the channel no beacons, above two fifths only what mail needs", () => {
   const medium = channel();
   const budget = new ChannelBudget(new ManualClock(), medium);
+  budget.charge(-budget.linkMs, "other");
   const may = () =>
     [
       budget.has(10, "beacons"),
@@ -96,6 +99,7 @@ test("above a quarter of the channel no beacons, above two fifths only what mail
 test("callers get three quarters of it, one link at a time, and what they begin is set aside", () => {
   const clock = new ManualClock();
   const budget = new ChannelBudget(clock, channel());
+  budget.charge(budget.savedMs - budget.linkMs / 2, "other");
   expect(budget.takeAnswer(98, true)).toBe(true);
   expect(budget.takeAnswer(98, true)).toBe(false);
   // The one that was answered is answered again.

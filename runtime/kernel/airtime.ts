@@ -5,8 +5,13 @@
  */
 import type { Clock, Medium } from "@godwit/sdk";
 
-/** Of the channel, for the control of all nodes that are heard on it together. */
-export const CONTROL_SHARE = 0.02;
+/**
+ * Of the channel, what the control of all nodes that are heard on it earns together. They may have 2 %: the rest is for what each has at
+ * the start, and may owe.
+ */
+export const CONTROL_SHARE = 0.016;
+/** What is there at the start, in links. */
+const START_LINKS = 0.5;
 /** A gateway, whom all others call, has the part of so many. */
 export const GATEWAY_WEIGHT = 4;
 /** More weight of others makes nobody's part smaller: names cost nothing, and a newcomer must be able to speak. */
@@ -58,7 +63,6 @@ export class ChannelBudget {
   /** Own weight, and that of all. */
   #weights: readonly [own: number, all: number] = [1, 1];
 
-  /** What one link takes is there from the start. */
   constructor(clock: Pick<Clock, "monotonicMs">, medium: Medium) {
     this.#clock = clock;
     this.medium = medium;
@@ -69,7 +73,7 @@ export class ChannelBudget {
     const widest = Math.max(1, medium.broadcastBytesMax);
     const sized = [...LINK_DATAGRAMS, ...pieces(HELLO_BYTES, widest)];
     this.#linkMs = sized.reduce((sum, bytes) => sum + medium.airtimeMs(bytes, "one"), 0);
-    this.#savedMs = this.#linkMs;
+    this.#savedMs = START_LINKS * this.#linkMs;
     this.#answersMs = this.#linkMs;
     this.#atMs = clock.monotonicMs();
   }

@@ -5,7 +5,7 @@ import { ManualClock } from "../kernel/clock.ts";
 import { FrameType } from "../wire/constants.ts";
 import { encodeHello } from "../wire/peer-messages.ts";
 import { Node } from "./testing-peers.ts";
-import { FakeSession, sessionPair } from "./testing.ts";
+import { type FakeSession, sessionPair } from "./testing.ts";
 
 const medium: Medium = {
   name: "radio",

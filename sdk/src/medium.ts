@@ -23,6 +23,6 @@ export interface Medium {
    * large or something else to all waits still.
    */
   broadcast(bytes: Uint8Array): boolean;
-  /** What others send to all. `from`: an endpoint of theirs that can be dialled here. Called once, by the node. */
+  /** What others send to all. `from`: an endpoint of theirs that can be dialled here. The node calls it, and the last call counts. */
   listen(heard: MediumHeard): void;
 }

@@ -272,6 +272,8 @@ class SharedChannels implements Channels {
 
   /** To where the beacon came from; again after pauses that double, so that what leads nowhere costs ever less. */
   #call({ from, number }: Heard, id: NodeId | undefined, isForMail: boolean): void {
+    // A channel names places on it, and no others.
+    if (this.airtime.at(from) === undefined) return;
     const tried = this.#tried.get(from);
     const nowMs = this.#nowMs;
     // Mail that waits need not wait for what was begun in vain without need.

@@ -9,7 +9,7 @@ import { Peer } from "../../../runtime/peer/peer.ts";
 import { FrameType } from "../../../runtime/wire/constants.ts";
 import { bareModem, presets } from "./lora.ts";
 import { reportLines } from "./report.ts";
-import { edge } from "./scenarios.ts";
+import { earshot, edge } from "./scenarios.ts";
 import type { RadioWorldOptions } from "./options.ts";
 import type { RadioResult } from "./result.ts";
 import { RadioWorld } from "./world.ts";
@@ -188,5 +188,28 @@ describe("the oracles see", () => {
     expect(new RadioWorld({ ...calm(1), drainMinutes: 30, mutate }).run().faults.join("\n")).toContain(
       "is still",
     );
+  });
+});
+
+describe("ten nodes in earshot that know nothing but what they hear", () => {
+  /** Two hours in which pairs write to each other; then what is heard while mail is offered. */
+  const heard = (seed: number, foreignShare: number): RadioWorldOptions => ({
+    ...earshot(seed, foreignShare, 30),
+    ...{ overhead: bareModem, mtu: 508, isConfigured: false },
+    ...{ startMinutes: 30, warmUpMinutes: 60, practiceMinutes: 120, lifetimeMs: 3_600_000, drainMinutes: 65 },
+  });
+
+  test("control of all together is at most 2 % of the channel, and links are made for mail", () => {
+    const result = run("earshot by beacons", heard(1, 0));
+    expect(result.faults).toEqual([]);
+    expect(result.control).toBeLessThan(0.02);
+    expect(result.links).toBeGreaterThan(3);
+  });
+
+  test("with 60 % of foreign traffic nobody says that he is there", () => {
+    const result = run("earshot by beacons, 60 % foreign", heard(2, 0.6));
+    expect(result.faults).toEqual([]);
+    expect(result.talkShares["beacons"] ?? 0).toBe(0);
+    expect(result.talkControl).toBeLessThan(0.02);
   });
 });
