@@ -1,4 +1,5 @@
 /** Every decoder that stands alone: bytes or text in, a value or a GodwitError out. */
+import { createHmac } from "node:crypto";
 import closed from "../vectors/closed.json";
 import frames from "../vectors/frames.json";
 import joinVectors from "../vectors/join.json";
@@ -24,6 +25,7 @@ import { openList } from "../../plugins/discovery-static/signed-list.ts";
 import { decodeInvite, decodeRedemption, encodeInvite, INVITE_BYTES } from "../../runtime/identity/invite.ts";
 import { formatToken, parseToken } from "../../runtime/identity/token.ts";
 import * as join from "../../runtime/wire/join-messages.ts";
+import * as channelBeacon from "../../runtime/wire/channel-beacon.ts";
 import * as bundle from "../../runtime/wire/bundle.ts";
 import * as member from "../../runtime/wire/member-messages.ts";
 import * as message from "../../runtime/wire/message.ts";
@@ -70,6 +72,8 @@ const joinVector = (name: keyof typeof joinVectors): Uint8Array =>
   parseHex(joinVectors[name], joinVectors[name].length / 2)!;
 
 const NETWORK = "fuzz";
+const BEACON_KEY = fill(32, 0x0b);
+const BEACON = { who: "0a0b0c0d0e0f", number: 2 ** 30, gateway: 7, earshot: 513 };
 const alice = generateIdentity(seededRandom(1));
 const bob = generateIdentity(seededRandom(2));
 const idA = formatNodeId(fill(32, 0x0a));
@@ -201,6 +205,13 @@ function wireTargets(): Target[] {
     decoder("record reply", [routing[6]!], route.decodeRecordReply),
     decoder("beacon", [routing[7]!], route.decodeBeacon),
     decoder("proof", [routing[8]!], route.decodeProofFrame),
+    decoder("channel beacon", [channelBeacon.encodeChannelBeacon(BEACON_KEY, BEACON)], (input) => {
+      // Its tag keeps all that is made up out: what is behind that is read under a tag that fits.
+      channelBeacon.decodeChannelBeacon([BEACON_KEY], input);
+      const said = input.subarray(0, -6);
+      const tag = createHmac("sha256", BEACON_KEY).update(said).digest().subarray(0, 6);
+      channelBeacon.decodeChannelBeacon([BEACON_KEY], Buffer.concat([said, tag]));
+    }),
     decoder("member facts", [vector("memberFacts")], (input) =>
       checkStable(member.decodeMemberFacts(input), member.encodeMemberFacts, member.decodeMemberFacts),
     ),
