@@ -25,6 +25,8 @@ export interface Session {
   readonly invite?: Invite | undefined;
   readonly remoteEndpoint: string;
   readonly localEndpoint: string;
+  /** Of the protocol inside the link, the highest that both ends speak. */
+  readonly version: number;
   /** Names the network secret that both ends used; undefined in an open mesh. */
   readonly secretEpoch?: string | undefined;
   readonly linkClass: LinkClass;
