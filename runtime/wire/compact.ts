@@ -7,6 +7,7 @@ import { sha256 } from "../kernel/sha256.ts";
 import { BundleKind } from "./bundle.ts";
 import { decodeError, type Reader, Writer } from "./bytes.ts";
 import { FrameType, LIFETIME_MAX_MS, type Priority } from "./constants.ts";
+import { RECEIPTS_MAX, SESSION_RECEIPT_BYTES } from "./message.ts";
 import { BOOT_ID_BYTES, frameReader, STORE_EPOCH_BYTES } from "./peer-messages.ts";
 import { SealForm, SESSION_ID_BYTES } from "./sealed.ts";
 
@@ -59,8 +60,6 @@ const SealCode = { asIs: 0, first: 1, later: 2, laterDefined: 3 } as const;
 /** Of receipts, which no session seals. */
 const RECEIPTS_CODE = 1;
 const PlaceCode = { end: 0, referred: 1, defined: 2 } as const;
-const RECEIPT_BYTES = 17;
-const RECEIPTS_MAX = 16;
 
 /** What the sealed bytes of a bundle become. `session` names the session of a `later`. */
 export function shortenSealed(
@@ -71,7 +70,7 @@ export function shortenSealed(
   if (kind === BundleKind.receipt) {
     const count = sealed[1] ?? 0;
     const isOfSession =
-      sealed[0] === 0 && count >= 1 && count <= RECEIPTS_MAX && sealed.length === 2 + count * RECEIPT_BYTES;
+      sealed[0] === 0 && count >= 1 && count <= RECEIPTS_MAX && sealed.length === 2 + count * SESSION_RECEIPT_BYTES;
     return isOfSession
       ? { seal: { kind: "receipts" }, rest: sealed.subarray(2) }
       : { seal: { kind: "asIs" }, rest: sealed };
@@ -91,7 +90,7 @@ export function restoreSealed({ seal, rest }: CompactBundle, session: string | u
   const writer = new Writer(rest.length + 1 + SESSION_ID_BYTES);
   if (seal.kind === "first") writer.u8(SealForm.first);
   else if (seal.kind === "later") writer.u8(SealForm.later).bytes(Uint8Array.fromHex(session!));
-  else if (seal.kind === "receipts") writer.u8(0).u8(rest.length / RECEIPT_BYTES);
+  else if (seal.kind === "receipts") writer.u8(0).u8(rest.length / SESSION_RECEIPT_BYTES);
   return writer.bytes(rest).finish();
 }
 
@@ -142,10 +141,10 @@ export function decodeCompactBundle(frame: Uint8Array): CompactBundle & { readon
   const known = { kind, priority, sequence, source, destination, lifetimeMs, remainingMs, hops, seal };
   const check = reader.bytes(checkBytes(known));
   const rest = reader.rest();
-  if (seal.kind === "receipts" && (rest.length === 0 || rest.length % RECEIPT_BYTES > 0))
-    throw decodeError(`receipts of ${rest.length} bytes, each has ${RECEIPT_BYTES}`);
-  if (seal.kind === "receipts" && rest.length > RECEIPTS_MAX * RECEIPT_BYTES)
-    throw decodeError(`${rest.length / RECEIPT_BYTES} receipts, at most ${RECEIPTS_MAX}`);
+  if (seal.kind === "receipts" && (rest.length === 0 || rest.length % SESSION_RECEIPT_BYTES > 0))
+    throw decodeError(`receipts of ${rest.length} bytes, each has ${SESSION_RECEIPT_BYTES}`);
+  if (seal.kind === "receipts" && rest.length > RECEIPTS_MAX * SESSION_RECEIPT_BYTES)
+    throw decodeError(`${rest.length / SESSION_RECEIPT_BYTES} receipts, at most ${RECEIPTS_MAX}`);
   return { ...known, check, rest };
 }
 
