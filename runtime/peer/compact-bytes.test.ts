@@ -37,9 +37,7 @@ const receipt = (from: NodeId, to: NodeId, atS: number): Bundle =>
 
 /** The links of a path over so many hops. */
 const pathOf = (hops: number): Promise<CompactPair[]> =>
-  Promise.all(
-    Array.from({ length: hops }, (_, i) => openCompactPair([stations[i]!, stations[i + 1]!])),
-  );
+  Promise.all(Array.from({ length: hops }, (_, i) => openCompactPair([stations[i]!, stations[i + 1]!])));
 
 /** The datagrams of one bundle over a path whose links know what it names, the largest; and of the acknowledgement. */
 async function most(path: readonly CompactPair[], make: (n: number) => Bundle) {
@@ -77,6 +75,10 @@ test.each([1, 2, 3])("a message, a one-shot and a receipt over %d hops", async (
   expect(row.custodyAck).toBeLessThanOrEqual(16);
   // What docs/protocol/slow.md says.
   expect([row.session, row.longestCounter, row.oneShot, row.receipt, row.custodyAck]).toEqual(
-    [[43, 45, 87, 36, 15], [44, 46, 89, 38, 15], [45, 47, 90, 39, 15]][hops - 1]!,
+    [
+      [43, 45, 87, 36, 15],
+      [44, 46, 89, 38, 15],
+      [45, 47, 90, 39, 15],
+    ][hops - 1]!,
   );
 });

@@ -71,7 +71,10 @@ function pair(clock: ManualClock, options: Options = {}): [End, End] {
   return ends as [End, End];
 }
 
-const bundleOf = (more: Partial<BundleHeader> = {}, sealed = new Uint8Array(40).fill(7)): Bundle =>
+const bundleOf = (
+  more: Partial<BundleHeader> = {},
+  sealed: Uint8Array = new Uint8Array(40).fill(7),
+): Bundle =>
   makeBundle(
     {
       ...{ kind: 0, priority: 2 as const, source: a, destination: b, lifetimeMs: LIFETIME_DEFAULT_MS },
@@ -139,7 +142,17 @@ describe("who speaks compactly", () => {
 });
 
 describe("bundles", () => {
-  const lifetimes = [0, 1, 1_000, 60_000, 61_000, 3_600_000, 30 * 3_600_000, LIFETIME_DEFAULT_MS, LIFETIME_MAX_MS];
+  const lifetimes = [
+    0,
+    1,
+    1_000,
+    60_000,
+    61_000,
+    3_600_000,
+    30 * 3_600_000,
+    LIFETIME_DEFAULT_MS,
+    LIFETIME_MAX_MS,
+  ];
   const sealedOnes: Record<string, Uint8Array> = {
     none: new Uint8Array(0),
     whole: new Uint8Array(60).fill(1),
@@ -192,6 +205,10 @@ describe("bundles", () => {
         expect(journey.remainingMs).toBeLessThanOrEqual(remainingMs + Math.ceil(lifetimeMs / 255));
         expect(journey.remainingMs).toBeLessThanOrEqual(lifetimeMs);
         expect(journey.hops).toBe(64);
+        // Another hop that took no time adds nothing.
+        near.session.send(frameOf(bundleOf({ lifetimeMs }), journey.remainingMs));
+        await clock.advance(10);
+        expect(decodeBundleFrame(far.arrived.at(-1)!).journey.remainingMs).toBe(journey.remainingMs);
       }
   });
 
@@ -232,7 +249,10 @@ describe("references", () => {
     expect(defined).toBe(lost);
     // Two ids of 32 bytes, one of 8; one byte more of the check.
     expect(defined - referred).toBe(2 * 32 + 8 - 1);
-    expect(far.arrived.map((frame) => decodeBundleFrame(frame).bundle.id)).toEqual([through().id, through().id]);
+    expect(far.arrived.map((frame) => decodeBundleFrame(frame).bundle.id)).toEqual([
+      through().id,
+      through().id,
+    ]);
   });
 
   test("in order, what was sent once is known", async () => {
@@ -256,9 +276,10 @@ describe("references", () => {
     await clock.advance(10);
     expect(fresh.arrived.map((frame) => decodeBundleFrame(frame).bundle)).toEqual([through()]);
     expect(typesOf(fresh)).toEqual([FrameType.compactUnreadable]);
-    expect([await readSum(fresh, "godwit_compact_repairs_total"), await readSum(near, "godwit_compact_repairs_total")]).toEqual([
-      1, 1,
-    ]);
+    expect([
+      await readSum(fresh, "godwit_compact_repairs_total"),
+      await readSum(near, "godwit_compact_repairs_total"),
+    ]).toEqual([1, 1]);
     // Asked again for the same, it sends nothing.
     const sent = near.raw.sent.length;
     for (let sequence = 0; sequence < 256; sequence++) near.raw.receive(compact.encodeUnreadable(sequence));
@@ -305,7 +326,11 @@ describe("references", () => {
       ...{ source: undefined, rest: new Uint8Array(30), destination: { index: 0 }, seal: { kind: "asIs" } },
     };
     far.raw.receive(compact.encodeCompactBundle(forged, through().id));
-    const nodeAsSession = { ...forged, destination: undefined, seal: { kind: "later", session: { index: 1 } } } as const;
+    const nodeAsSession = {
+      ...forged,
+      destination: undefined,
+      seal: { kind: "later", session: { index: 1 } },
+    } as const;
     far.raw.receive(compact.encodeCompactBundle(nodeAsSession, through().id));
     expect(far.arrived.length).toBe(before);
     expect(await readSum(far, "godwit_compact_repairs_total")).toBe(2);
@@ -520,19 +545,24 @@ test.each(wires)(
     });
     for (let n = 0; n < 4_000; n++) {
       const from = random.below(2);
-      const [source, destination] = [random.below(400), random.below(40)].map((i) => (i < 4 ? [a, b][i & 1]! : node(i)));
+      const [source, destination] = [random.below(400), random.below(40)].map((i) =>
+        i < 4 ? [a, b][i & 1]! : node(i),
+      );
       const isReceipt = random.float() < 0.2;
       const kind = isReceipt ? BundleKind.receipt : BundleKind.message;
-      const bundle = bundleOf({ kind, source: source!, destination: destination! }, laterOf(random.below(300), n));
+      const bundle = bundleOf(
+        { kind, source: source!, destination: destination! },
+        laterOf(random.below(300), n),
+      );
       sent[from]!.set(bundle.id, bundle);
       ends[from]!.session.send(frameOf(bundle));
       await clock.advance(random.below(20));
     }
     await clock.advance(10_000);
-    const all = sent[0]!.size + sent[1]!.size;
-    expect(got[0]!.size + got[1]!.size).toBeGreaterThan(all * (1 - loss) * 0.9);
+    const all = sent[0].size + sent[1].size;
+    expect(got[0].size + got[1].size).toBeGreaterThan(all * (1 - loss) * 0.9);
     expect(acknowledged).toBeGreaterThanOrEqual(all * (1 - loss) ** 2 * 0.8 * 0.9 * share);
     expect([near, far].every(({ raw }) => !raw.isClosed)).toBe(true);
-    expect(delivered(far.arrived).length).toBeLessThanOrEqual(sent[0]!.size);
+    expect(delivered(far.arrived).length).toBeLessThanOrEqual(sent[0].size);
   },
 );

@@ -196,8 +196,7 @@ class CompactSession implements Session {
     const short = compact.decodeCompactBundle(frame);
     const { kind, priority, lifetimeMs, remainingMs, hops, sequence, check, seal } = short;
     const source = short.source === undefined ? this.remote : this.#far.node(short.source);
-    const destination =
-      short.destination === undefined ? this.#deps.self : this.#far.node(short.destination);
+    const destination = short.destination === undefined ? this.#deps.self : this.#far.node(short.destination);
     const session = seal.kind === "later" ? this.#far.session(seal.session) : undefined;
     if (source === undefined || destination === undefined) return this.#askAgain(sequence);
     if (seal.kind === "later" && session === undefined) return this.#askAgain(sequence);

@@ -4,7 +4,7 @@ import { nextSequence, sequenceAge, SEQUENCES_MAX } from "../wire/compact.ts";
 import type { OwnReference } from "./references.ts";
 
 /** Frames that are kept for the case that the far end cannot read them, bytes. */
-const FRAMES_BYTES_MAX = 128 * 1024;
+const FRAMES_BYTES_MAX = 131_072;
 
 export interface SentBundle {
   readonly id: BundleId;

@@ -70,7 +70,10 @@ export function shortenSealed(
   if (kind === BundleKind.receipt) {
     const count = sealed[1] ?? 0;
     const isOfSession =
-      sealed[0] === 0 && count >= 1 && count <= RECEIPTS_MAX && sealed.length === 2 + count * SESSION_RECEIPT_BYTES;
+      sealed[0] === 0 &&
+      count >= 1 &&
+      count <= RECEIPTS_MAX &&
+      sealed.length === 2 + count * SESSION_RECEIPT_BYTES;
     return isOfSession
       ? { seal: { kind: "receipts" }, rest: sealed.subarray(2) }
       : { seal: { kind: "asIs" }, rest: sealed };
@@ -110,9 +113,8 @@ export function encodeCompactBundle(bundle: CompactBundle, id: BundleId): Uint8A
     if (seal.session.is !== undefined) writer.bytes(Uint8Array.fromHex(seal.session.is));
   }
   writeLifetime(writer, lifetimeMs);
-  const share = lifetimeMs === 0 ? 0 : Math.ceil((Math.max(0, remainingMs) * REMAINING_PARTS) / lifetimeMs);
   return writer
-    .u8(Math.min(share, REMAINING_PARTS))
+    .u8(partsOf(remainingMs, lifetimeMs))
     .u8(Math.min(bundle.hops, 255))
     .bytes(idBytes(id).subarray(0, checkBytes(bundle)))
     .bytes(rest)
@@ -135,7 +137,7 @@ export function decodeCompactBundle(frame: Uint8Array): CompactBundle & { readon
   const destination = readPlace(reader, (flags >> 4) & 3);
   const seal = readSeal(reader, kind, flags >> 6);
   const lifetimeMs = readLifetime(reader);
-  const remainingMs = Math.ceil((reader.u8() * lifetimeMs) / REMAINING_PARTS);
+  const remainingMs = Math.floor((reader.u8() * lifetimeMs) / REMAINING_PARTS);
   const hops = reader.u8();
   const priority = (flags & 3) as Priority;
   const known = { kind, priority, sequence, source, destination, lifetimeMs, remainingMs, hops, seal };
@@ -149,9 +151,7 @@ export function decodeCompactBundle(frame: Uint8Array): CompactBundle & { readon
 }
 
 export const isCompactBundle = (type: number | undefined): boolean =>
-  type === FrameType.compactMessage ||
-  type === FrameType.compactReceipts ||
-  type === FrameType.compactBundle;
+  type === FrameType.compactMessage || type === FrameType.compactReceipts || type === FrameType.compactBundle;
 
 const typeOf = (kind: number): number =>
   kind === BundleKind.message
@@ -171,8 +171,7 @@ function readPlace(reader: Reader, code: number): Reference<NodeId> | undefined 
 }
 
 function sealCode(seal: CompactSeal): number {
-  if (seal.kind === "later")
-    return seal.session.is === undefined ? SealCode.later : SealCode.laterDefined;
+  if (seal.kind === "later") return seal.session.is === undefined ? SealCode.later : SealCode.laterDefined;
   return seal.kind === "receipts" ? RECEIPTS_CODE : SealCode[seal.kind];
 }
 
@@ -218,6 +217,13 @@ const USUAL_LIFETIMES_MS: readonly number[] = [
 const lifetimeCodes = new Map(USUAL_LIFETIMES_MS.map((lifetimeMs, i) => [lifetimeMs, i + 1]));
 /** What is left travels in so many parts of the lifetime. */
 const REMAINING_PARTS = 255;
+
+/** The fewest that are not less than what remains: what comes of them is written as so many again, so that no hop adds to the last. */
+function partsOf(remainingMs: number, lifetimeMs: number): number {
+  if (lifetimeMs === 0) return 0;
+  const leftMs = Math.min(Math.max(0, Math.floor(remainingMs)), lifetimeMs);
+  return Math.ceil((leftMs * REMAINING_PARTS) / lifetimeMs);
+}
 
 /** To the millisecond: the bundle's id covers it. */
 function writeLifetime(writer: Writer, lifetimeMs: number): void {
@@ -315,8 +321,7 @@ export interface CompactHello {
   readonly wallMs?: number | undefined;
 }
 
-export const recordHashOf = (record: Uint8Array): Uint8Array =>
-  sha256(record).subarray(0, RECORD_HASH_BYTES);
+export const recordHashOf = (record: Uint8Array): Uint8Array => sha256(record).subarray(0, RECORD_HASH_BYTES);
 
 /** HELLO: type | boot id 8 | store epoch 8 | record hash 8 | time u48, or nothing. */
 export function encodeCompactHello(hello: CompactHello): Uint8Array {
