@@ -221,16 +221,19 @@ describe("bundles", () => {
     expect(decodeBundleFrame(far.arrived[0]!).journey).toMatchObject({ hops: 7, trace: [] });
   });
 
-  test("what would be longer than the path carries, and what has no compact form, goes as it is", async () => {
+  test("what has no compact form goes as it is, and so does what would be longer than the path carries", async () => {
     const clock = new ManualClock();
     const [near, far] = pair(clock);
-    near.raw.frameBytesMax = 61;
-    const own = bundleOf({ source: b, destination: a }, new Uint8Array(1));
-    const frames = [encodeWant(own.id, 0, 1), encodeProbe(7)];
+    const claim = bundleOf({ kind: 2, source: node(3), destination: node(4), lifetimeMs: 61_001 });
+    const frames = [encodeWant(claim.id, 0, 1), encodeProbe(7), frameOf(claim)];
+    near.raw.frameBytesMax = frameOf(claim).length;
     for (const frame of frames) near.session.send(frame);
     await clock.advance(10);
     expect(far.arrived).toEqual(frames);
     expect(near.raw.sent).toEqual(frames);
+    near.raw.frameBytesMax++;
+    near.session.send(frameOf(claim));
+    expect(near.raw.sent.at(-1)!.length).toBe(frameOf(claim).length + 1);
   });
 });
 
@@ -284,6 +287,23 @@ describe("references", () => {
     const sent = near.raw.sent.length;
     for (let sequence = 0; sequence < 256; sequence++) near.raw.receive(compact.encodeUnreadable(sequence));
     expect(near.raw.sent.length).toBe(sent);
+  });
+
+  test("of frames of more than 128 KiB the oldest are not kept, and go in full when they are offered again", async () => {
+    const clock = new ManualClock();
+    const [near, far] = pair(clock);
+    await exchange(clock, near, far, through());
+    const large = (n: number) =>
+      bundleOf({ source: node(3), destination: node(4) }, seededRandom(n).bytes(40_000));
+    near.raw.isCarrying = false;
+    for (let n = 0; n < 4; n++) near.session.send(frameOf(large(n)));
+    const sent = near.raw.sent.length;
+    near.raw.receive(compact.encodeUnreadable(1));
+    expect(near.raw.sent.length).toBe(sent);
+    near.session.send(frameOf(large(0)));
+    expect(near.raw.sent.at(-1)!.length - near.raw.sent.at(-2)!.length).toBe(2 * 32 - 1);
+    near.raw.receive(compact.encodeUnreadable(4));
+    expect(near.raw.sent.length).toBe(sent + 2);
   });
 
   test("one that stands for something else is noticed before the bundle is passed on", async () => {
@@ -350,6 +370,19 @@ describe("references", () => {
     expect(far.raw.sent.length).toBe(21);
   });
 
+  test("what is used keeps its name, however many others come and go", async () => {
+    const clock = new ManualClock();
+    const [near, far] = pair(clock);
+    const often = bundleOf({ source: node(3) });
+    await exchange(clock, near, far, often);
+    for (let i = 0; i < 600; i++) {
+      await exchange(clock, near, far, bundleOf({ source: node(1_000 + i) }));
+      if (i % 100 > 0) continue;
+      await exchange(clock, near, far, often);
+      expect(near.raw.sent.at(-1)!.length).toBeLessThan(60);
+    }
+  });
+
   test("a thousand of them, of which 256 have names: each bundle arrives as it was sent", async () => {
     const clock = new ManualClock();
     const [near, far] = pair(clock);
@@ -364,6 +397,28 @@ describe("references", () => {
 });
 
 describe("answers", () => {
+  test("of what is older than 128 bundles here count for nothing; what was answered is sent no more", async () => {
+    const clock = new ManualClock();
+    const [near, far] = pair(clock);
+    await exchange(clock, near, far, bundleOf({ source: node(3) }));
+    await exchange(clock, near, far, bundleOf({ source: node(3) }, new Uint8Array(9)));
+    const sent = near.raw.sent.length;
+    near.raw.receive(compact.encodeUnreadable(1));
+    expect(near.raw.sent.length).toBe(sent);
+    near.arrived.length = 0;
+    near.raw.isCarrying = false;
+    for (let i = 0; i < 126; i++) near.session.send(frameOf(bundleOf({}, seededRandom(i).bytes(20))));
+    const ack = compact.encodeCompactAck({
+      ...{ sequences: [0], check: compact.ackCheck([bundleOf({ source: node(3) }).id]) },
+    });
+    near.raw.receive(ack);
+    expect(near.arrived.length).toBe(1);
+    near.session.send(frameOf(bundleOf()));
+    near.raw.receive(ack);
+    expect(near.arrived.length).toBe(1);
+    expect(await readSum(near, "godwit_compact_answers_ignored_total")).toBe(2);
+  });
+
   const many = (count: number): Bundle[] =>
     Array.from({ length: count }, (_, i) => bundleOf({}, seededRandom(i).bytes(20)));
 

@@ -188,7 +188,8 @@ class CompactSession implements Session {
     // What comes at all comes in this order: the next one may build on it.
     if (this.isReliable) for (const use of uses) use.isProven = true;
     const mayFail = compact.needsReferences(short);
-    this.#sent.add({ id: bundle.id, frame: mayFail ? frame.slice() : undefined, uses });
+    const kept = mayFail ? frame.slice() : undefined;
+    this.#sent.add({ id: bundle.id, frame: kept, isSettled: false, uses });
     return this.#session.send(encoded);
   }
 
@@ -219,9 +220,11 @@ class CompactSession implements Session {
   /** Whatever the far end has of what that bundle referred to, it is told again, once for a bundle. */
   #onUnreadable(frame: Uint8Array): void {
     const sent = this.#sent.get(compact.decodeUnreadable(frame));
-    const full = sent === undefined ? undefined : this.#sent.takeFrame(sent);
-    if (sent === undefined || full === undefined) return this.#ignored.add(1, { reason: "sequence" });
+    if (sent === undefined || sent.isSettled) return this.#ignored.add(1, { reason: "sequence" });
     for (const use of sent.uses) use.isProven = false;
+    const full = this.#sent.settle(sent);
+    // Of a frame that was not kept the source offers the bundle again.
+    if (full === undefined) return;
     this.#repairs.add(1, { end: "sender" });
     this.#sendBundle(full);
   }
@@ -270,7 +273,7 @@ class CompactSession implements Session {
     }
     for (const bundle of known) {
       for (const use of bundle.uses) use.isProven = true;
-      this.#sent.takeFrame(bundle);
+      this.#sent.settle(bundle);
     }
     return ids;
   }

@@ -10,6 +10,8 @@ export interface SentBundle {
   readonly id: BundleId;
   /** The ordinary frame, owned, as long as it may have to be sent in full. */
   frame: Uint8Array | undefined;
+  /** It was answered, or sent in full: it is not sent once more. */
+  isSettled: boolean;
   /** What it referred to or defined. */
   readonly uses: readonly OwnReference[];
 }
@@ -32,7 +34,7 @@ export class SentBundles {
     this.#bytes += bundle.frame?.length ?? 0;
     for (const sent of this.#sent.values()) {
       if (this.#bytes <= FRAMES_BYTES_MAX) break;
-      this.takeFrame(sent);
+      this.#takeFrame(sent);
     }
   }
 
@@ -40,8 +42,13 @@ export class SentBundles {
     return this.#sent.get(sequence);
   }
 
-  /** The frame of it, which is kept no longer. */
-  takeFrame(sent: SentBundle): Uint8Array | undefined {
+  /** Nothing is to be sent of it any more. The frame, if it is still there. */
+  settle(sent: SentBundle): Uint8Array | undefined {
+    sent.isSettled = true;
+    return this.#takeFrame(sent);
+  }
+
+  #takeFrame(sent: SentBundle): Uint8Array | undefined {
     const { frame } = sent;
     this.#bytes -= frame?.length ?? 0;
     sent.frame = undefined;
@@ -51,7 +58,7 @@ export class SentBundles {
   #remove(sequence: number): void {
     const sent = this.#sent.get(sequence);
     if (sent === undefined) return;
-    this.takeFrame(sent);
+    this.#takeFrame(sent);
     this.#sent.delete(sequence);
   }
 }
