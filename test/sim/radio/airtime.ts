@@ -3,6 +3,7 @@
  * its answer could come. It sees the plaintext of each record as the session seals it, so that a frame is known by what it is and
  * not by how long it is.
  */
+import { formatHex } from "../../../runtime/kernel/ids.ts";
 import { decodeItems } from "../../../runtime/link/items.ts";
 import type { DatagramSession } from "../../../runtime/link/datagram-session.ts";
 import type { Session } from "../../../runtime/link/types.ts";
@@ -12,6 +13,7 @@ import {
   decodeChunk,
   decodeOffer,
 } from "../../../runtime/wire/bundle.ts";
+import { decodeCompactBundle, isCompactBundle } from "../../../runtime/wire/compact.ts";
 import { FRAME_BYTES_MAX, FrameType } from "../../../runtime/wire/constants.ts";
 import { ControlKind } from "../../../runtime/link/constants.ts";
 import type { Share, Transmission } from "./channel.ts";
@@ -101,6 +103,13 @@ export class AirtimeLedger {
       const { id, offset } = decodeChunk(frame);
       return { kind: this.#bundleKinds.get(id) ?? "other", key: `chunk ${id} ${offset}` };
     }
+    if (isCompactBundle(type)) {
+      const { kind, check, rest } = decodeCompactBundle(frame);
+      return { kind: kindOf(kind), key: `compact ${formatHex(check)} ${Bun.hash(rest)}` };
+    }
+    if (type === FrameType.compactHello) return { kind: "handshakes", key: "hello" };
+    if (type === FrameType.helloWanted) return { kind: "handshakes", key: undefined };
+    if (type >= 0x70 && type <= 0x7f) return { kind: "custody", key: undefined };
     if (type >= 0x30 && type <= 0x3f) return { kind: "custody", key: undefined };
     if (type >= 0x10 && type <= 0x1f) return { kind: "routing", key: undefined };
     if (type >= 0x40 && type <= 0x4f) return { kind: "membership", key: undefined };
@@ -109,12 +118,14 @@ export class AirtimeLedger {
   }
 
   #noteBundle(id: string, bundleKind: number): Kind {
-    const kind =
-      bundleKind === BundleKind.message ? "mail" : bundleKind === BundleKind.receipt ? "receipts" : "other";
+    const kind = kindOf(bundleKind);
     this.#bundleKinds.set(id, kind);
     return kind;
   }
 }
+
+const kindOf = (kind: number): Kind =>
+  kind === BundleKind.message ? "mail" : kind === BundleKind.receipt ? "receipts" : "other";
 
 export class LifeWatcher implements Watcher {
   readonly #node: number;
