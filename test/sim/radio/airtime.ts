@@ -7,12 +7,7 @@ import { formatHex } from "../../../runtime/kernel/ids.ts";
 import { decodeItems } from "../../../runtime/link/items.ts";
 import type { DatagramSession } from "../../../runtime/link/datagram-session.ts";
 import type { Session } from "../../../runtime/link/types.ts";
-import {
-  BundleKind,
-  decodeBundleFrame,
-  decodeChunk,
-  decodeOffer,
-} from "../../../runtime/wire/bundle.ts";
+import { BundleKind, decodeBundleFrame, decodeChunk, decodeOffer } from "../../../runtime/wire/bundle.ts";
 import { decodeCompactBundle, isCompactBundle } from "../../../runtime/wire/compact.ts";
 import { FRAME_BYTES_MAX, FrameType } from "../../../runtime/wire/constants.ts";
 import { ControlKind } from "../../../runtime/link/constants.ts";
