@@ -63,6 +63,8 @@ export interface RadioWorldOptions {
   /** Who writes to whom; without it anybody to anybody. */
   readonly pair?: (random: Random) => readonly [number, number];
   readonly faultsMax?: number;
+  /** The newest protocol version that a node speaks over the radio; without it that of this build. */
+  readonly versionOf?: (node: number) => number;
   /** Plants a bug in each node that opens (tests of the checkers only). */
   readonly mutate?: (mesh: Mesh, node: SimNode) => void;
 }
@@ -250,6 +252,7 @@ export class RadioWorld {
                       time: this.time,
                       mtu,
                       airtime: this.airtime,
+                      versionMax: this.#options.versionOf?.(index),
                       seed: (seed * 10_007 + index) * 1_009 + lives++,
                     }),
                 }),
@@ -307,7 +310,13 @@ export class RadioWorld {
       for (const other of stations.slice(0, at)) this.channel.join(station, other, FOREIGN_DB);
     }
     const { channel, time } = this;
-    return new ForeignTraffic({ channel, stations, share, time, random: seededRandom(random.below(2 ** 32)) });
+    return new ForeignTraffic({
+      channel,
+      stations,
+      share,
+      time,
+      random: seededRandom(random.below(2 ** 32)),
+    });
   }
 
   #addWire(a: number, b: number, random: Random): void {
