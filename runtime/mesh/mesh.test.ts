@@ -178,7 +178,8 @@ describe("members on a node that becomes an edge", () => {
     await clock.advance(200);
     return { ...made, slow, state: () => mesh.members.stateOf(member.id) };
   }
-  const pings = ({ sent }: FakeSession) => sent.filter(([type]) => type === FrameType.packet);
+  const pings = ({ sent }: FakeSession) =>
+    sent.filter(([type]) => type === FrameType.packet || type === FrameType.compactPacket);
 
   test("whom its gateway reaches is not failed, and is when the gateway goes", async () => {
     const { clock, mesh, slow, state } = await edge(true);
@@ -281,7 +282,7 @@ describe("dispatch", () => {
     const session = neighbour(clock, mesh, identity.id, far);
     const { enrolRequest, enrolGrant, enrolRefuse } = FrameType;
     // The compact ones are read below the dispatch, on slow links alone.
-    const compact = Object.values(FrameType).filter((type) => type >= 0x70 && type <= 0x77);
+    const compact = Object.values(FrameType).filter((type) => type >= 0x70 && type <= 0x78);
     const never = [enrolRequest, enrolGrant, enrolRefuse, ...compact];
     for (const type of never) session.receive(Uint8Array.of(type));
     expect(session.isClosed).toBe(false);

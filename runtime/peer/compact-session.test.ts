@@ -23,6 +23,7 @@ import * as compact from "../wire/compact.ts";
 import { FrameType, LIFETIME_DEFAULT_MS, LIFETIME_MAX_MS, type Priority } from "../wire/constants.ts";
 import { encodeSessionReceipts } from "../wire/message.ts";
 import { encodeHello, encodeProbe } from "../wire/peer-messages.ts";
+import { encodePacket } from "../wire/packet.ts";
 import { encodeSessionHead } from "../wire/sealed.ts";
 import { compacted } from "./compact-session.ts";
 import { FakeSession } from "./testing.ts";
@@ -219,6 +220,26 @@ describe("bundles", () => {
     near.session.send(encodeBundleFrame(bundleOf(), { remainingMs: 5_000, hops: 7, trace }));
     await clock.advance(10);
     expect(decodeBundleFrame(far.arrived[0]!).journey).toMatchObject({ hops: 7, trace: [] });
+  });
+
+  test("packets of the ends go without them", async () => {
+    const clock = new ManualClock();
+    const [near, far] = pair(clock);
+    const packet = { priority: 2, plane: "any", hopsLeft: 9, kind: 1 } as const;
+    const frames = [
+      encodePacket({ ...packet, source: a, destination: b }, new Uint8Array(9)),
+      encodePacket({ ...packet, source: node(3), destination: node(4) }, new Uint8Array(9)),
+    ];
+    for (const [at, frame] of frames.entries()) {
+      near.session.send(frame);
+      far.session.send(frame);
+      await clock.advance(10);
+      expect([far.arrived[at], near.arrived[at]]).toEqual([frame, frame]);
+    }
+    expect([near, far].map(({ raw }) => raw.sent.map(({ length }) => length))).toEqual([
+      [13, 77],
+      [77, 77],
+    ]);
   });
 
   test("what has no compact form goes as it is, and so does what would be longer than the path carries", async () => {

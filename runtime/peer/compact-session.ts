@@ -20,6 +20,7 @@ import {
 } from "../wire/bundle.ts";
 import { decodeError } from "../wire/bytes.ts";
 import * as compact from "../wire/compact.ts";
+import { type LinkEnds, restorePacket, shortenPacket } from "../wire/compact-packet.ts";
 import { COMPACT_VERSION, FrameType } from "../wire/constants.ts";
 import { decodeHello, encodeHello } from "../wire/peer-messages.ts";
 import { FarReferences, type OwnReference, OwnReferences, referenceTo } from "./references.ts";
@@ -52,6 +53,8 @@ class CompactSession implements Session {
   readonly #far = new FarReferences();
   readonly #sent = new SentBundles();
   readonly #received = new ReceivedBundles();
+  readonly #outward: LinkEnds;
+  readonly #inward: LinkEnds;
   /** The last one, owned, while the far end may ask for it in full. */
   #hello: Uint8Array | undefined;
   /** Hash of the record that it asked for, as hex. */
@@ -60,6 +63,8 @@ class CompactSession implements Session {
   constructor(session: Session, deps: CompactDeps) {
     this.#session = session;
     this.#deps = deps;
+    this.#outward = { sender: deps.self, receiver: session.remote };
+    this.#inward = { sender: session.remote, receiver: deps.self };
     this.#questions = new TokenBucket(deps.clock, QUESTIONS.perSecond, QUESTIONS.burst);
     this.#repairs = deps.metrics.counter("godwit_compact_repairs_total");
     this.#ignored = deps.metrics.counter("godwit_compact_answers_ignored_total");
@@ -130,6 +135,8 @@ class CompactSession implements Session {
         return this.#sendRefuse(frame);
       case FrameType.hello:
         return this.#sendHello(frame);
+      case FrameType.packet:
+        return this.#session.send(shortenPacket(frame, this.#outward) ?? frame);
       default:
         return this.#session.send(frame);
     }
@@ -161,6 +168,8 @@ class CompactSession implements Session {
         return this.#onHello(frame, handlers);
       case FrameType.helloWanted:
         return this.#onHelloWanted();
+      case FrameType.compactPacket:
+        return handlers.frame(restorePacket(frame, this.#inward));
       default:
         return handlers.frame(frame);
     }

@@ -51,6 +51,7 @@ export const FrameType = {
   compactUnreadable: 0x75,
   compactHello: 0x76,
   helloWanted: 0x77,
+  compactPacket: 0x78,
 } as const;
 
 /** First byte of what a system bundle seals: a node's own business with another. docs/protocol/delivery.md */

@@ -27,6 +27,7 @@ import { formatToken, parseToken } from "../../runtime/identity/token.ts";
 import * as join from "../../runtime/wire/join-messages.ts";
 import * as bundle from "../../runtime/wire/bundle.ts";
 import * as compact from "../../runtime/wire/compact.ts";
+import { restorePacket, shortenPacket } from "../../runtime/wire/compact-packet.ts";
 import * as member from "../../runtime/wire/member-messages.ts";
 import * as message from "../../runtime/wire/message.ts";
 import * as packet from "../../runtime/wire/packet.ts";
@@ -154,6 +155,12 @@ function wireTargets(): Target[] {
     decoder("compact hello", [vector("compactHello"), vector("compactHelloWithTime")], (input) =>
       checkStable(compact.decodeCompactHello(input), compact.encodeCompactHello, compact.decodeCompactHello),
     ),
+    decoder("compact packet", [vector("compactPacket")], (input) => {
+      const ends = { sender: idA, receiver: alice.id };
+      const short = shortenPacket(restorePacket(input, ends), ends);
+      if (short !== undefined && !Bun.deepEquals(restorePacket(short, ends), restorePacket(input, ends)))
+        throw new Error("not stable");
+    }),
     decoder("unreadable", [vector("compactUnreadable")], compact.decodeUnreadable),
     decoder("bundle header", [vector("bundleHeader")], (input) =>
       checkStable(bundle.decodeBundleHeader(input), bundle.encodeBundleHeader, bundle.decodeBundleHeader),

@@ -104,7 +104,8 @@ export class AirtimeLedger {
     }
     if (type === FrameType.compactHello) return { kind: "handshakes", key: "hello" };
     if (type === FrameType.helloWanted) return { kind: "handshakes", key: undefined };
-    if (type >= 0x70 && type <= 0x7f) return { kind: "custody", key: undefined };
+    if (type >= FrameType.compactAck && type <= FrameType.compactUnreadable)
+      return { kind: "custody", key: undefined };
     if (type >= 0x30 && type <= 0x3f) return { kind: "custody", key: undefined };
     if (type >= 0x10 && type <= 0x1f) return { kind: "routing", key: undefined };
     if (type >= 0x40 && type <= 0x4f) return { kind: "membership", key: undefined };
