@@ -44,7 +44,7 @@ export const compacted = (session: Session, deps: CompactDeps): Session =>
     : session;
 
 class CompactSession implements Session {
-  readonly #session: Session;
+  readonly over: Session;
   readonly #deps: CompactDeps;
   readonly #questions: TokenBucket;
   readonly #repairs;
@@ -61,7 +61,7 @@ class CompactSession implements Session {
   #wantedRecord: string | undefined;
 
   constructor(session: Session, deps: CompactDeps) {
-    this.#session = session;
+    this.over = session;
     this.#deps = deps;
     this.#outward = { sender: deps.self, receiver: session.remote };
     this.#inward = { sender: session.remote, receiver: deps.self };
@@ -71,53 +71,53 @@ class CompactSession implements Session {
   }
 
   get remote(): NodeId {
-    return this.#session.remote;
+    return this.over.remote;
   }
   get direction(): PipeDirection {
-    return this.#session.direction;
+    return this.over.direction;
   }
   get invite(): Session["invite"] {
-    return this.#session.invite;
+    return this.over.invite;
   }
   get remoteEndpoint(): string {
-    return this.#session.remoteEndpoint;
+    return this.over.remoteEndpoint;
   }
   get localEndpoint(): string {
-    return this.#session.localEndpoint;
+    return this.over.localEndpoint;
   }
   get secretEpoch(): string | undefined {
-    return this.#session.secretEpoch;
+    return this.over.secretEpoch;
   }
   get version(): number {
-    return this.#session.version;
+    return this.over.version;
   }
   get linkClass(): LinkClass {
-    return this.#session.linkClass;
+    return this.over.linkClass;
   }
   get rateBitsPerSecond(): number {
-    return this.#session.rateBitsPerSecond;
+    return this.over.rateBitsPerSecond;
   }
   get patienceMs(): number {
-    return this.#session.patienceMs ?? 0;
+    return this.over.patienceMs ?? 0;
   }
   get isReliable(): boolean {
-    return this.#session.isReliable;
+    return this.over.isReliable;
   }
   get frameBytesMax(): number {
-    return this.#session.frameBytesMax;
+    return this.over.frameBytesMax;
   }
   get bufferedBytes(): number {
-    return this.#session.bufferedBytes;
+    return this.over.bufferedBytes;
   }
   get bytesSent(): number {
-    return this.#session.bytesSent;
+    return this.over.bytesSent;
   }
   get bytesReceived(): number {
-    return this.#session.bytesReceived;
+    return this.over.bytesReceived;
   }
 
   open(handlers: SessionHandlers): void {
-    this.#session.open({
+    this.over.open({
       frame: (bytes) => this.#receive(bytes, handlers),
       bytes: () => handlers.bytes?.(),
       drain: () => handlers.drain(),
@@ -136,22 +136,22 @@ class CompactSession implements Session {
       case FrameType.hello:
         return this.#sendHello(frame);
       case FrameType.packet:
-        return this.#session.send(shortenPacket(frame, this.#outward) ?? frame);
+        return this.over.send(shortenPacket(frame, this.#outward) ?? frame);
       default:
-        return this.#session.send(frame);
+        return this.over.send(frame);
     }
   }
 
   flush(): void {
-    this.#session.flush();
+    this.over.flush();
   }
 
   pause(paused: boolean): void {
-    this.#session.pause(paused);
+    this.over.pause(paused);
   }
 
   close(): void {
-    this.#session.close();
+    this.over.close();
   }
 
   #receive(frame: Uint8Array, handlers: SessionHandlers): void {
@@ -193,13 +193,13 @@ class CompactSession implements Session {
       destination: header.destination === this.remote ? undefined : refer(header.destination),
     };
     const encoded = compact.encodeCompactBundle(short, bundle.id);
-    if (encoded.length > this.frameBytesMax) return this.#session.send(frame);
+    if (encoded.length > this.frameBytesMax) return this.over.send(frame);
     // What comes at all comes in this order: the next one may build on it.
     if (this.isReliable) for (const use of uses) use.isProven = true;
     const mayFail = compact.needsReferences(short);
     const kept = mayFail ? frame.slice() : undefined;
     this.#sent.add({ id: bundle.id, frame: kept, isSettled: false, uses });
-    return this.#session.send(encoded);
+    return this.over.send(encoded);
   }
 
   #onBundle(frame: Uint8Array, handlers: SessionHandlers): void {
@@ -223,7 +223,7 @@ class CompactSession implements Session {
   #askAgain(sequence: number): void {
     if (!this.#questions.take()) return;
     this.#repairs.add(1, { end: "receiver" });
-    this.#session.send(compact.encodeUnreadable(sequence));
+    this.over.send(compact.encodeUnreadable(sequence));
   }
 
   /** Whatever the far end has of what that bundle referred to, it is told again, once for a bundle. */
@@ -243,12 +243,12 @@ class CompactSession implements Session {
     const byId = new Map(ids.map((id) => [id, this.#received.sequenceOf(id)]));
     const known = new Map<number, BundleId>();
     for (const [id, sequence] of byId) if (sequence !== undefined) known.set(sequence, id);
-    if (known.size === 0) return this.#session.send(frame);
+    if (known.size === 0) return this.over.send(frame);
     const sequences = this.#received.inOrder([...known.keys()]);
     const check = compact.ackCheck(sequences.map((sequence) => known.get(sequence)!));
-    const hasRoom = this.#session.send(compact.encodeCompactAck({ sequences, check }));
+    const hasRoom = this.over.send(compact.encodeCompactAck({ sequences, check }));
     const others = ids.filter((id) => byId.get(id) === undefined);
-    return others.length === 0 ? hasRoom : this.#session.send(encodeCustodyAck(others));
+    return others.length === 0 ? hasRoom : this.over.send(encodeCustodyAck(others));
   }
 
   #onAck(frame: Uint8Array, handlers: SessionHandlers): void {
@@ -260,9 +260,9 @@ class CompactSession implements Session {
   #sendRefuse(frame: Uint8Array): boolean {
     const { id, reason, retryAfterMs } = decodeCustodyRefuse(frame);
     const sequence = this.#received.sequenceOf(id);
-    if (sequence === undefined) return this.#session.send(frame);
+    if (sequence === undefined) return this.over.send(frame);
     const check = compact.ackCheck([id]);
-    return this.#session.send(compact.encodeCompactRefuse({ sequence, check, reason, retryAfterMs }));
+    return this.over.send(compact.encodeCompactRefuse({ sequence, check, reason, retryAfterMs }));
   }
 
   #onRefuse(frame: Uint8Array, handlers: SessionHandlers): void {
@@ -289,19 +289,19 @@ class CompactSession implements Session {
 
   /** Where answers come at once, or bytes cost little, the record goes with it. */
   #sendHello(frame: Uint8Array): boolean {
-    if (this.isReliable) return this.#session.send(frame);
+    if (this.isReliable) return this.over.send(frame);
     const { bootId, storeEpoch, record, wallMs } = decodeHello(frame);
     const recordHash = compact.recordHashOf(record);
-    if (formatHex(recordHash) === this.#wantedRecord) return this.#session.send(frame);
+    if (formatHex(recordHash) === this.#wantedRecord) return this.over.send(frame);
     this.#hello = frame.slice();
-    return this.#session.send(compact.encodeCompactHello({ bootId, storeEpoch, recordHash, wallMs }));
+    return this.over.send(compact.encodeCompactHello({ bootId, storeEpoch, recordHash, wallMs }));
   }
 
   #onHello(frame: Uint8Array, handlers: SessionHandlers): void {
     const { bootId, storeEpoch, recordHash, wallMs } = compact.decodeCompactHello(frame);
     const record = this.#deps.recordOf(this.remote);
     if (record === undefined || !startsWith(compact.recordHashOf(record), recordHash)) {
-      if (this.#questions.take()) this.#session.send(compact.encodeHelloWanted());
+      if (this.#questions.take()) this.over.send(compact.encodeHelloWanted());
       return;
     }
     const versions = { versionMin: this.version, versionMax: this.version };
@@ -313,7 +313,7 @@ class CompactSession implements Session {
     if (hello === undefined) return;
     this.#hello = undefined;
     this.#wantedRecord = formatHex(compact.recordHashOf(decodeHello(hello).record));
-    this.#session.send(hello);
+    this.over.send(hello);
   }
 }
 
