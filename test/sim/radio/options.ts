@@ -56,6 +56,8 @@ export interface RadioWorldOptions {
   /** Who writes to whom; without it anybody to anybody. */
   readonly pair?: (random: Random) => readonly [number, number];
   readonly faultsMax?: number;
+  /** The newest protocol version that a node speaks over the radio; without it that of this build. */
+  readonly versionOf?: (node: number) => number;
   /** Plants a bug in each node that opens (tests of the checkers only). */
   readonly mutate?: (mesh: Mesh, node: SimNode) => void;
 }

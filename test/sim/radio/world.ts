@@ -221,6 +221,7 @@ export class RadioWorld {
                       time: this.time,
                       mtu,
                       airtime: this.airtime,
+                      versionMax: this.#options.versionOf?.(index),
                       seed: (seed * 10_007 + index) * 1_009 + lives++,
                     }),
                 }),
