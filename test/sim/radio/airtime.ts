@@ -112,7 +112,8 @@ export class AirtimeLedger {
     }
     if (isCompactBundle(type)) {
       const { kind, check, rest } = decodeCompactBundle(frame);
-      return { kind: kindOf(kind), key: `compact ${formatHex(check)} ${Bun.hash(rest)}` };
+      // Sent again it may need a longer check.
+      return { kind: kindOf(kind), key: `bundle ${formatHex(check.subarray(0, 2))} ${Bun.hash(rest)}` };
     }
     if (type === FrameType.compactHello) return { kind: "handshakes", key: "hello" };
     if (type === FrameType.helloWanted) return { kind: "handshakes", key: undefined };
@@ -149,6 +150,7 @@ interface Seen {
 
 /** Datagrams of a pipe whose bytes are known again. */
 const DATAGRAMS_MAX = 512;
+
 const kindOf = (kind: number): Kind =>
   kind === BundleKind.message ? "mail" : kind === BundleKind.receipt ? "receipts" : "other";
 
