@@ -158,7 +158,11 @@ describe("the oracles see", () => {
     const calmly = early(new RadioWorld({ ...calm(1), minutes: 20 }));
     const send = Peer.prototype.send;
     Peer.prototype.send = function (lane, frame) {
-      if (frame[0] === FrameType.bundle) send.call(this, lane, frame);
+      if (frame[0] === FrameType.bundle) {
+        send.call(this, lane, frame);
+        // In records of their own.
+        this.best?.session.flush();
+      }
       return send.call(this, lane, frame);
     };
     try {
