@@ -26,8 +26,9 @@ export interface RadioWorldOptions {
   readonly dutyCycle: number;
   readonly queueFramesMax: number;
   readonly relayHopsMax?: number;
-  /** Of the channel, for others. */
+  /** Of the channel, for others, from the start or from when mail counts. */
   readonly foreignShare: number;
+  readonly isForeignLate?: boolean;
   /** How well nodes hear each other, dB; undefined: not at all. Asked once for each pair. No radio: -1 of `radioOf`. */
   readonly hears: (a: number, b: number, random: Random) => number | undefined;
   /** Which nodes have a radio; without it all. */

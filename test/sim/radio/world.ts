@@ -104,6 +104,7 @@ export class RadioWorld {
     for (const wire of this.wires) this.#flap(wire);
     this.#advance(warmUpMinutes * 60_000);
     this.#practise(practiceMinutes * 60_000);
+    this.air.startTalk();
     this.#talkFromMs = this.time.nowMs;
     this.#talkFrom = new Map(this.airtime.heard);
     this.#isTalking = true;
