@@ -4,7 +4,12 @@
  * recipient, and both are functions of their inputs. The real ones run in small meshes.
  */
 import type { Clock, Random } from "@godwit/sdk";
-import { dhKeyFromSecret, generateIdentity, verifySignature, type Identity } from "../../runtime/identity/keys.ts";
+import {
+  dhKeyFromSecret,
+  generateIdentity,
+  verifySignature,
+  type Identity,
+} from "../../runtime/identity/keys.ts";
 import { openPrekeys } from "../../runtime/identity/prekeys.ts";
 import type { NodeRecord } from "../../runtime/identity/record.ts";
 import { createSealer } from "../../runtime/identity/sealer.ts";

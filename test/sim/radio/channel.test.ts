@@ -69,8 +69,12 @@ class Air {
   }
 }
 
-const send = ({ radio }: Station, to: Station | "all", bytes = 100, done: (hasLeft: boolean) => void = () => {}) =>
-  radio.offer(to === "all" ? "all" : to.radio.address, new Uint8Array(bytes), SHARES, done);
+const send = (
+  { radio }: Station,
+  to: Station | "all",
+  bytes = 100,
+  done: (hasLeft: boolean) => void = () => {},
+) => radio.offer(to === "all" ? "all" : to.radio.address, new Uint8Array(bytes), SHARES, done);
 
 describe("airtime", () => {
   // Of 20, 100, 200 and 233 bytes of payload in a frame of Meshtastic, ms; the published table.

@@ -1,7 +1,9 @@
 /** Compact frames among real meshes over real sessions on a channel with air enough, and beside nodes that do not know them. */
 import { expect, test } from "bun:test";
 import { edge } from "./scenarios.ts";
-import { type RadioResult, RadioWorld, type RadioWorldOptions } from "./world.ts";
+import type { RadioWorldOptions } from "./options.ts";
+import type { RadioResult } from "./result.ts";
+import { RadioWorld } from "./world.ts";
 
 /** A gateway, a fast node behind it, and three that have only the radio; little enough mail that the channel is never full, whatever is repeated. */
 function run(

@@ -19,8 +19,11 @@ const HEAD_BYTES = 1;
 const PIPES_MAX = 256;
 /** Datagrams of one pipe that wait: a link is told to stop before the radio's queue is full. */
 const PIPE_FRAMES_MAX = 4;
-/** Nothing of the far end for so long, although something was sent to it since: the link is given up, ms. */
-const SILENCE_MS = 1_800_000;
+/**
+ * Nothing of the far end for so long, not even what it says to all, although something was sent to it since: the pipe is given up, ms. Much of
+ * what is sent asks for no answer, so that a shorter silence says nothing.
+ */
+const SILENCE_MS = 24 * 3_600_000;
 /** Smallest answer of a link, bytes: an empty record. */
 const ANSWER_BYTES = 12;
 /** One answer to strangers' records in this time, ms. */
@@ -77,7 +80,8 @@ export class RadioPort {
 
   /** No round trip: whether anybody is there the handshake shows. */
   dial(endpoint: string): Pipe {
-    if (this.#pipes.size >= PIPES_MAX) throw godwitError("GODWIT_DIAL_FAILED", "too many links on this radio");
+    if (this.#pipes.size >= PIPES_MAX)
+      throw godwitError("GODWIT_DIAL_FAILED", "too many links on this radio");
     do this.#number = (this.#number + 1) % NUMBERS;
     while (this.#pipes.has(keyOf(addressOf(endpoint), true, this.#number)));
     return this.#add("outbound", addressOf(endpoint), this.#number);
@@ -106,7 +110,12 @@ export class RadioPort {
     const datagram = new Uint8Array(HEAD_BYTES + bytes.length);
     datagram[0] = head;
     datagram.set(bytes, HEAD_BYTES);
-    return this.options.radio.offer(to, datagram, shares, done);
+    return this.options.radio.offer(to, datagram, shares, () => {
+      done();
+      this.options.dispatch(() => {
+        for (const pipe of this.#pipes.values()) pipe.drainIfRoom();
+      });
+    });
   }
 
   #newMedium(): Medium {
@@ -310,7 +319,13 @@ export class RadioPipe implements Pipe {
       this.bufferedBytes -= this.#written.shift()!.bytes;
       if (this.#state === "open") this.#handlers?.left?.();
     }
-    if (!this.#wantsDrain || this.#written.length > PIPE_FRAMES_MAX / 2) return;
+    this.drainIfRoom();
+  }
+
+  /** Whoever was told to stop may go on: its own datagrams have left, and the radio takes more. */
+  drainIfRoom(): void {
+    const isFull = this.#written.length > PIPE_FRAMES_MAX / 2 || this.#port.options.radio.isFull;
+    if (!this.#wantsDrain || isFull) return;
     this.#wantsDrain = false;
     if (this.#state === "open") this.#handlers?.drain();
   }
@@ -320,7 +335,8 @@ export class RadioPipe implements Pipe {
     if (this.#sentSinceMs !== undefined || this.#state !== "open") return;
     const sinceMs = (this.#sentSinceMs = time.nowMs);
     time.after(SILENCE_MS, () => {
-      if (this.#sentSinceMs === sinceMs && this.#heardAtMs <= sinceMs) this.break("nothing is heard of the far end");
+      if (this.#sentSinceMs === sinceMs && this.#heardAtMs <= sinceMs)
+        this.break("nothing is heard of the far end");
     });
   }
 
