@@ -33,6 +33,8 @@ export interface LinkTestOptions {
   readonly b?: Partial<OpenSessionOptions>;
   readonly guard?: Partial<GuardLimits>;
   readonly clock?: ManualClock;
+  /** How long the handshake takes at most, ms; by default what it does without budgets of airtime. */
+  readonly openMs?: number;
 }
 
 export const settled = (opening: Promise<Session>): Promise<Settled> =>
@@ -103,13 +105,13 @@ export interface OpenLink extends LinkTest {
 /** Both sessions, opened. */
 export async function openLink(options: LinkTestOptions = {}): Promise<OpenLink> {
   const link = startLink(options);
-  await link.clock.advance(options.kind === "datagram" ? 4_000 : 100);
+  await link.clock.advance(options.openMs ?? (options.kind === "datagram" ? 4_000 : 100));
   const [a, b] = await Promise.all([link.a, link.b]);
   if (a.session === undefined) throw a.error;
   if (b.session === undefined) throw b.error;
   const left = new Collector(a.session);
   const right = new Collector(b.session);
-  await link.clock.advance(options.kind === "datagram" ? 4_000 : 10);
+  await link.clock.advance(options.openMs ?? (options.kind === "datagram" ? 4_000 : 10));
   return { ...link, left, right };
 }
 

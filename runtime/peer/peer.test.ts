@@ -14,7 +14,7 @@ function setup(count = 1) {
   const clock = new ManualClock();
   const dropped: true[] = [];
   const life = { bootId: "b", storeEpoch: "e", upAtMs: 0 };
-  const peer = new Peer(other, life, () => void dropped.push(true));
+  const peer = new Peer(other, life, { tooWide: () => void dropped.push(true) });
   const sessions: FakeSession[] = [];
   const links: Link[] = [];
   for (let i = 0; i < count; i++) {

@@ -5,7 +5,7 @@
 
 /** Versions of the mesh protocol inside a link that this build speaks. */
 export const PROTOCOL_VERSION_MIN = 1;
-export const PROTOCOL_VERSION_MAX = 1;
+export const PROTOCOL_VERSION_MAX = 2;
 
 /** First byte of every frame inside a link session. docs/protocol/frames.md */
 export const FrameType = {

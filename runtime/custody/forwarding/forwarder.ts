@@ -343,7 +343,7 @@ export class Forwarder {
       sealed === undefined
         ? encodeOffer(offerOf(this.#ctx.carrier, holding, to, this.#journey(holding)))
         : encodeBundleFrame({ id, header, sealed }, this.#journey(holding));
-    if (this.#ctx.carrier.send(to, header.priority, frame)) return true;
+    if (this.#windows.send(to, holding, frame)) return true;
     this.#noRoom(holding, to);
     // It never left the queue: to queue it again while the queue is being drained would offer it for ever.
     holding.state = "ready";
@@ -355,7 +355,7 @@ export class Forwarder {
     if (sealed === undefined) return this.onUnreadable(holding, to);
     const { id, header } = holding;
     const frame = encodeBundleFrame({ id, header, sealed }, this.#journey(holding));
-    if (this.#ctx.carrier.send(to, header.priority, frame)) return;
+    if (this.#windows.send(to, holding, frame)) return;
     this.#noRoom(holding, to);
     this.#makeReady(holding, true);
   }

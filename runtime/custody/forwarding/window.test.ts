@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { newDeparture } from "../../kernel/departure.ts";
 import type { BundleId } from "../../kernel/ids.ts";
 import { BundleKind } from "../../wire/bundle.ts";
 import type { Carrier, Holding } from "../context.ts";
@@ -24,11 +25,11 @@ function holding(n: number, sealedBytes = 10): Holding {
   };
 }
 
-const link = { isReliable: true, rttMs: 100, patienceMs: 0 };
+const link = { isReliable: true, rttMs: 100, answerMs: 0 };
 const carrier = {
   isReliable: () => link.isReliable,
   rttMs: () => link.rttMs,
-  patienceMs: () => link.patienceMs,
+  answerMs: () => link.answerMs,
 } as Partial<Carrier> as Carrier;
 
 function windows() {
@@ -43,7 +44,13 @@ describe("room", () => {
     window.bytes = 4 * KIB * KIB - 1;
     expect([hasRoom(window, 1, false), hasRoom(window, 2, false)]).toEqual([true, false]);
     for (let i = 0; i < 512; i++)
-      window.inflight.set(holding(i).id, { holding: holding(i), sinceMs: 0, sentAtMs: 0, isOffer: false });
+      window.inflight.set(holding(i).id, {
+        holding: holding(i),
+        sinceMs: 0,
+        sentAtMs: 0,
+        departure: newDeparture(),
+        isOffer: false,
+      });
     expect([hasRoom(window, 0, false), hasRoom(window, 0, true), isFull(window)]).toEqual([
       false,
       false,
@@ -107,9 +114,9 @@ describe("what is under way", () => {
     expect(all.takeOverdue(near, 19_999)).toEqual({ holdings: [], nextMs: 20_000 });
     expect(all.touch(near, offered.id, 15_000)).toBe(offered);
     expect(all.takeOverdue(near, 60_000)).toEqual({ holdings: [whole], nextMs: 75_000 });
-    link.patienceMs = 90_000;
+    link.answerMs = 90_000;
     expect(all.takeOverdue(near, 80_000)).toEqual({ holdings: [], nextMs: 105_000 });
-    link.patienceMs = 0;
+    link.answerMs = 0;
     expect([all.takeOverdue(near, 80_000).holdings, all.takeOverdue(near, 80_000).nextMs]).toEqual([
       [offered],
       Number.POSITIVE_INFINITY,
