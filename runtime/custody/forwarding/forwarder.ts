@@ -209,8 +209,7 @@ export class Forwarder {
     this.#holdings.setRelayed(holding, by);
     holding.relayedAtMs = this.#nowMs();
     if (isRepeated) return;
-    const { reofferFirstMs, reofferCapMs } = this.#ctx.limits;
-    const pauseMs = Math.min(reofferCapMs, reofferFirstMs * 2 ** Math.min(holding.relays ?? 0, 20));
+    const pauseMs = this.#windows.receiptMs(holding, by, this.#ctx.limits);
     holding.relays = (holding.relays ?? 0) + 1;
     holding.wakeAtMs = this.#nowMs() + pauseMs * (0.9 + this.#ctx.random.float() / 5);
     this.#wake(this.#due.bundles, holding, holding.wakeAtMs);

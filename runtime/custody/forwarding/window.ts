@@ -4,7 +4,7 @@
  */
 import { type Departure, newDeparture } from "../../kernel/departure.ts";
 import type { BundleId, NodeId } from "../../kernel/ids.ts";
-import type { Carrier, Holding } from "../context.ts";
+import type { Carrier, CustodyLimits, Holding } from "../context.ts";
 import { slowestMs } from "./arriving-places.ts";
 
 /** Bundles sent whole. */
@@ -21,8 +21,16 @@ const ACK_TIMEOUT_MIN_MS = 1_000;
 const OFFER_TIMEOUT_MS = 60_000;
 /** Over datagrams any of offer, want and acknowledgement may be lost; an offer repeated costs one frame. */
 const OFFER_TIMEOUT_MIN_MS = 3_000;
+/**
+ * A receipt comes behind whatever else its signer has to say, and what is offered again over a slow link for want of it costs all of its airtime
+ * once more: so many rounds over such a neighbour, and this long at least wherever only slow links lead.
+ */
+const RECEIPT_ROUNDS = 8;
+const RECEIPT_SLOW_MS = 600_000;
 /** Where frames wait for long, and may come in pieces of which one is asked for again, an answer may be a round late. */
 const ROUNDS = 2;
+
+type ReceiptLimits = Pick<CustodyLimits, "reofferFirstMs" | "reofferCapMs">;
 
 interface Flight {
   readonly holding: Holding;
@@ -189,6 +197,16 @@ export class Windows {
     if (carrier.isReliable(to)) return Math.max(reliableMs, answerMs);
     const roundsMs = answerMs > 0 ? answerMs * ROUNDS : carrier.rttMs(to) * 4;
     return Math.max(isOffer ? OFFER_TIMEOUT_MIN_MS : ACK_TIMEOUT_MIN_MS, roundsMs);
+  }
+
+  /** How long a source waits for the receipt of what this neighbour acknowledged before it offers it again, ms. */
+  receiptMs({ header, relays = 0 }: Holding, by: NodeId, limits: ReceiptLimits): number {
+    const { reofferFirstMs, reofferCapMs } = limits;
+    const carrier = this.#carrier;
+    const answerMs = this.#waitsLong(by) ? RECEIPT_ROUNDS * carrier.answerMs!(by) : 0;
+    const slowMs = carrier.isSlow(header.destination) ? RECEIPT_SLOW_MS : 0;
+    const firstMs = Math.max(reofferFirstMs, answerMs, slowMs);
+    return Math.min(Math.max(reofferCapMs, firstMs), firstMs * 2 ** Math.min(relays, 20));
   }
 
   #waitsLong(to: NodeId): boolean {
