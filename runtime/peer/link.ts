@@ -230,6 +230,8 @@ export class Link {
     const tookMs = this.#clock.monotonicMs() - this.#busySinceMs;
     const bits = (this.#bytesGone - this.#busyBytes) * 8;
     this.#busySinceMs = undefined;
+    // How much of its rate a budget of airtime leaves says nothing about the link, and to tell of it would cost more of that.
+    if (this.isPaced) return;
     if (tookMs < GOODPUT_SAMPLE_MIN_MS || bits <= 0) return;
     this.#sampledAtMs = this.#clock.monotonicMs();
     this.#rateBitsPerSecond += ((bits * 1_000) / tookMs - this.#rateBitsPerSecond) * GOODPUT_WEIGHT;
