@@ -12,6 +12,8 @@ export interface MemoryPipeOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly linkClass?: LinkClass;
+  /** Of its endpoints; memory by default. */
+  readonly scheme?: string;
   readonly rateBitsPerSecond?: number;
   /** What the medium says of itself where it is carried, ms. */
   readonly patienceMs?: number;
@@ -119,8 +121,9 @@ export class MemoryPipe implements Pipe {
     this.#name = name;
     this.kind = options.kind;
     this.direction = name === "a" ? "outbound" : "inbound";
-    this.local = `memory://${name}`;
-    this.remote = `memory://${name === "a" ? "b" : "a"}`;
+    const { scheme = "memory" } = options;
+    this.local = `${scheme}://${name}`;
+    this.remote = `${scheme}://${name === "a" ? "b" : "a"}`;
     this.linkClass = options.linkClass ?? "fast";
     this.rateBitsPerSecond = options.rateBitsPerSecond ?? 1e9;
     this.patienceMs = options.patienceMs ?? 0;

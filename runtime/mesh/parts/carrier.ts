@@ -48,7 +48,7 @@ export function createCarrier(self: NodeId, mesh: MeshParts, isNewcomer: (id: No
             kind: "wait",
             reason:
               plane === "bulk" && router.reachable(destination)
-                ? "no route fit for bulk yet"
+                ? "too large for the slow links that lead there: waits for a faster way"
                 : `no route to ${shortId(destination)} yet`,
           };
     },
