@@ -230,6 +230,25 @@ describe("hostile pieces", () => {
     expect(link.wire.b.writes - back).toBeLessThanOrEqual(60);
   });
 
+  test("no record holds more than a frame and its tag, however large its pieces are", () => {
+    const counters = { recordsReplayed: 0, fragmentsCollected: 0, recordsUnfinished: 0 };
+    const clock = new ManualClock();
+    const collected = new CollectedFragments({
+      clock,
+      counterBytes: 2,
+      counters,
+      silenceMs: () => 1,
+      ask() {},
+    });
+    for (let index = 0; index < 64; index++) {
+      const forged = new Uint8Array(1_400);
+      forged.set([0x80 | FRAGMENT_FLAG | (index === 63 ? LAST_FLAG : 0), 0, 1, index]);
+      expect(collected.take(decodeFragment(forged, 2)!)).toBeUndefined();
+    }
+    expect(counters.fragmentsCollected).toBe(4);
+    collected.clear();
+  });
+
   test("questions of the far end for what was never sent, or again and again, cost nothing or little", async () => {
     const clock = new ManualClock();
     const sent = new SentFragments(clock, 2);
