@@ -79,6 +79,7 @@ export class Collector {
   /** Undefined while open. */
   closed: { error: GodwitError | undefined } | undefined;
   onFrame: (bytes: Uint8Array) => void = () => {};
+  onDrain: () => void = () => {};
 
   constructor(session: Session) {
     this.session = session;
@@ -88,7 +89,10 @@ export class Collector {
         this.frames.push(new Uint8Array(bytes));
         this.onFrame(bytes);
       },
-      drain: () => void this.drains++,
+      drain: () => {
+        this.drains++;
+        this.onDrain();
+      },
       closed: (error) => {
         if (this.closed !== undefined) throw new Error("closed twice");
         this.closed = { error };

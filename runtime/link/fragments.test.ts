@@ -85,6 +85,9 @@ describe("a frame larger than a datagram of its slow link", () => {
         const before = [link.wire.a.writes, link.wire.b.writes, link.wire.b.sentBytes];
         link.arm((n) => n === lost);
         link.left.session.send(frame);
+        // The far end says what lacks as soon as the last piece is there.
+        await link.clock.advance(pace === undefined ? 100 : 40_000);
+        if (lost < packetsFor(3_072) - 1) expect([lost, link.right.frames.length]).toEqual([lost, 1]);
         await link.clock.advance(10 * 60_000);
         expect([lost, link.right.frames.length]).toEqual([lost, 1]);
         expect(link.right.frames[0]).toEqual(frame);
@@ -181,7 +184,9 @@ describe("hostile pieces", () => {
     await link.clock.advance(60_000);
     expect(link.right.frames.length).toBe(10);
     const sent = link.wire.a.sent.filter(isPiece);
+    const { fragmentsCollected } = link.guardB.counters;
     for (const piece of sent) link.wire.a.inject(piece);
+    expect(link.guardB.counters.fragmentsCollected).toBe(fragmentsCollected);
     await link.clock.advance(60_000);
     expect(link.right.frames.length).toBe(10);
     expect(new Set(link.right.frames.map((frame) => Buffer.from(frame).toString("hex"))).size).toBe(10);
@@ -247,6 +252,49 @@ describe("hostile pieces", () => {
     }
     expect(counters.fragmentsCollected).toBe(4);
     collected.clear();
+  });
+
+  test("that say two ends of a record are taken as the first one says", () => {
+    const counters = { recordsReplayed: 0, fragmentsCollected: 0, recordsUnfinished: 0 };
+    const clock = new ManualClock();
+    const collected = new CollectedFragments({
+      clock,
+      counterBytes: 2,
+      counters,
+      silenceMs: () => 1,
+      ask() {},
+    });
+    const take = (index: number, isLast = false) =>
+      collected.take({ flags: 0x80, counter: 1, index, isLast, piece: Uint8Array.of(index) });
+    for (const [index, isLast] of [
+      [2, true],
+      [5, false],
+      [0, true],
+      [0, false],
+    ] as const)
+      expect(take(index, isLast)).toBeUndefined();
+    expect(take(1)?.record).toEqual(Uint8Array.of(0x80, 0, 1, 0, 1, 2));
+    expect(counters).toEqual({ recordsReplayed: 2, fragmentsCollected: 3, recordsUnfinished: 0 });
+  });
+
+  test("that begin many records leave those that have more of theirs", () => {
+    const counters = { recordsReplayed: 0, fragmentsCollected: 0, recordsUnfinished: 0 };
+    const clock = new ManualClock();
+    const collected = new CollectedFragments({
+      clock,
+      counterBytes: 2,
+      counters,
+      silenceMs: () => 1,
+      ask() {},
+    });
+    const take = (counter: number, index: number, isLast = false) =>
+      collected.take({ flags: 0x80, counter, index, isLast, piece: Uint8Array.of(index) });
+    for (const index of [0, 1]) take(1, index);
+    for (let counter = 2; counter < 1_000; counter++) take(counter, 0);
+    expect(collected.count).toBe(8);
+    expect(take(1, 2, true)?.record).toEqual(Uint8Array.of(0x80, 0, 1, 0, 1, 2));
+    collected.clear();
+    expect(clock.nextAtMs()).toBeUndefined();
   });
 
   test("questions of the far end for what was never sent, or again and again, cost nothing or little", async () => {

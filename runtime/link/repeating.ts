@@ -11,7 +11,7 @@ const TIMER_RESOLUTION_MS = 1;
 
 export interface RepeatingDeps {
   readonly clock: Clock;
-  readonly backoff: Backoff;
+  readonly backoff: Pick<Backoff, "nextMs" | "reset">;
   /** From when it has left until an answer can be there, ms; 0: only the pauses count, since nothing waits for long. */
   answerMs(): number;
 }

@@ -112,6 +112,7 @@ export class MemoryPipe implements Pipe {
   #isHandingOver = false;
   /** Those that have not left, in a paced pipe. */
   readonly #queue: { readonly bytes: Uint8Array | undefined; readonly length: number }[] = [];
+  #queuedBytes = 0;
   #isOnAir = false;
   /** Airtime used, ms. */
   airMs = 0;
@@ -136,7 +137,7 @@ export class MemoryPipe implements Pipe {
   }
 
   get bufferedBytes(): number {
-    return this.#inFlight;
+    return this.#inFlight + this.#queuedBytes;
   }
 
   get isClosed(): boolean {
@@ -164,8 +165,10 @@ export class MemoryPipe implements Pipe {
     const out = this.#options.tamper === undefined ? copy : this.#options.tamper(copy, this.#name);
     if (this.#options.pace !== undefined) {
       this.#queue.push({ bytes: out, length: bytes.length });
+      this.#queuedBytes += bytes.length;
       if (!this.#isOnAir) this.#schedule(0, () => this.#depart());
-      return true;
+      this.#wantsDrain ||= this.#queuedBytes > this.#highWater;
+      return this.#queuedBytes <= this.#highWater;
     }
     if (out !== undefined && !this.isSilent) this.#put(out);
     if (this.#inFlight <= this.#highWater) return true;
@@ -236,6 +239,11 @@ export class MemoryPipe implements Pipe {
     if (quietMs > 0) return void this.#schedule(quietMs, () => this.#depart());
     this.#isOnAir = true;
     const { bytes, length } = this.#queue.shift()!;
+    this.#queuedBytes -= length;
+    if (this.#wantsDrain && this.#queuedBytes <= this.#highWater / 2) {
+      this.#wantsDrain = false;
+      this.#schedule(0, () => this.#handlers?.drain());
+    }
     const airtimeMs = pace.airtimeMs(length);
     this.airMs += airtimeMs;
     this.#schedule(airtimeMs, () => {

@@ -113,6 +113,18 @@ describe("a session over a pipe with a budget of airtime", () => {
     expect(link.right.frames).toHaveLength(5);
   });
 
+  test("waits for the pipe's own word where that said that it is full, whatever leaves", async () => {
+    const link = await openLink({ ...slow(RADIO, { highWaterBytes: 400 }), openMs: MINUTE_MS });
+    for (let i = 0; i < 5; i++) {
+      link.left.session.send(bytesOf(180, i));
+      link.left.session.flush();
+    }
+    let fullest = 0;
+    link.left.onDrain = () => (fullest = Math.max(fullest, link.wire.a.bufferedBytes));
+    await link.clock.advance(MINUTE_MS);
+    expect([link.left.drains, fullest <= 400]).toEqual([1, true]);
+  });
+
   test("tells of a frame when all of it has left, and of one that it drops that it did", async () => {
     const link = await openLink({ ...slow(RADIO), openMs: MINUTE_MS });
     const { session } = link.left;

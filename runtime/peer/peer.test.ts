@@ -192,7 +192,7 @@ describe("a link where frames wait for long", () => {
     for (const sent of [
       beacon(1),
       ack,
-      encodeProbeReply(0),
+      encodeProbeReply(7),
       beacon(2, 9),
       other,
       ack,

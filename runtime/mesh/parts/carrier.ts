@@ -13,6 +13,10 @@ const RTT_GUESS_MS = 1_000;
 export const queueDelayTo = ({ peers }: Pick<MeshParts, "peers">, id: NodeId): number =>
   (peers.get(id)?.queueDelayMs ?? 0) * 10;
 
+/** Ways lead to the node, and each of them over a slow link. */
+export const isSlowTo = ({ router }: Pick<MeshParts, "router">, to: NodeId): boolean =>
+  router.nextHops(to, "bulk").length === 0 && router.nextHops(to, "any").length > 0;
+
 /** `isNewcomer`: nothing is handed to the node over its own link yet; what goes another way goes on. */
 export function createCarrier(self: NodeId, mesh: MeshParts, isNewcomer: (id: NodeId) => boolean): Carrier {
   const { router, peers, packets } = mesh;
@@ -68,6 +72,6 @@ export function createCarrier(self: NodeId, mesh: MeshParts, isNewcomer: (id: No
     answerMs: (to) => peers.get(to)?.best?.session.answerMs ?? 0,
     isCarried: (to) => peers.get(to)?.best?.session.isCarried === true,
     isReliable: (to) => peers.get(to)?.best?.session.isReliable ?? false,
-    isSlow: (to) => router.nextHops(to, "bulk").length === 0 && router.nextHops(to, "any").length > 0,
+    isSlow: (to) => isSlowTo(mesh, to),
   };
 }
