@@ -258,6 +258,7 @@ export class MemoryPipe implements Pipe {
 
   #landed(bytes: number): void {
     this.#inFlight -= bytes;
+    if (this.#options.pace !== undefined) return;
     if (!this.#wantsDrain || this.#inFlight > this.#highWater / 2) return;
     this.#wantsDrain = false;
     this.#schedule(0, () => {
