@@ -7,6 +7,10 @@ export interface Departure {
   leftAtMs: number | undefined;
 }
 
+/** It was sent, and waits here. */
+export const isWaiting = (departure: Departure | undefined): boolean =>
+  departure !== undefined && departure.leftAtMs === undefined;
+
 /** It will not be sent. */
 export function noteDropped(departure: Departure | undefined): void {
   if (departure !== undefined) departure.leftAtMs ??= Number.NEGATIVE_INFINITY;

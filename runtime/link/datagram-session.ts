@@ -6,7 +6,7 @@
  */
 import { Backoff } from "../kernel/backoff.ts";
 import type { Timer } from "../kernel/clock.ts";
-import type { Departure } from "../kernel/departure.ts";
+import { type Departure, isWaiting, newDeparture } from "../kernel/departure.ts";
 import { godwitError } from "../kernel/errors.ts";
 import { FRAME_BYTES_MAX } from "../wire/constants.ts";
 import {
@@ -55,6 +55,9 @@ export class DatagramSession extends LinkSession {
   readonly #slots: (EpochSlot | undefined)[] = [undefined, undefined, undefined, undefined];
   #sending: EpochSlot;
   #dropPrevious: Timer | undefined;
+  /** The last answers to a confirm and to a rekey request. */
+  #confirmed: Departure | undefined;
+  #replied: Departure | undefined;
   /** What must arrive: the confirm of an epoch, or the request of one. */
   readonly #repeating: Repeating;
   /** Slow links of version 2 carry records in pieces. */
@@ -172,7 +175,7 @@ export class DatagramSession extends LinkSession {
         counterBytes,
         counters,
         silenceMs: () => Math.max(this.answerMs, timing.resendFirstMs),
-        ask: (came) => this.sendControl(ControlKind.fragments, came),
+        ask: (came, departure) => this.sendControl(ControlKind.fragments, came, departure),
       }),
     };
   }
@@ -214,7 +217,9 @@ export class DatagramSession extends LinkSession {
   protected onControl(kind: number, body: Uint8Array): void {
     switch (kind) {
       case ControlKind.confirm:
-        return this.sendEmpty();
+        // The one that waits here still will do.
+        if (!isWaiting(this.#confirmed)) this.sendEmpty((this.#confirmed = newDeparture()));
+        return;
       case ControlKind.rekeyRequest:
         return this.#onRekeyRequest(body);
       case ControlKind.rekeyReply:
@@ -306,7 +311,9 @@ export class DatagramSession extends LinkSession {
       this.#repeating.stop();
       this.#addSlot(epoch);
     }
-    this.sendControl(ControlKind.rekeyReply, reply);
+    if (epoch === answeredBefore && isWaiting(this.#replied)) return;
+    this.#replied = newDeparture();
+    this.sendControl(ControlKind.rekeyReply, reply, this.#replied);
   }
 
   #onRekeyReply(body: Uint8Array): void {

@@ -5,7 +5,7 @@
  */
 import { BoundedMap } from "@godwit/sdk/bounded";
 import type { Clock, Timer } from "../kernel/clock.ts";
-import { type Departure, newDeparture } from "../kernel/departure.ts";
+import { type Departure, isWaiting, newDeparture } from "../kernel/departure.ts";
 import type { LinkCounters } from "./guard.ts";
 import { BARE_FLAG, EPOCH_MASK, FRAGMENT_FLAG, LAST_FLAG, RECORD_FLAG } from "./constants.ts";
 
@@ -174,6 +174,8 @@ interface Half {
   awaited: number | undefined;
   atMs: number;
   asks: number;
+  /** The last time that the far end was asked. */
+  asked: Departure | undefined;
   timer: Timer | undefined;
 }
 
@@ -182,8 +184,8 @@ export interface CollectedDeps {
   readonly counterBytes: number;
   /** How long the far end may be silent before it is asked, ms. */
   silenceMs(): number;
-  /** Tells the far end what has come. */
-  ask(came: Uint8Array): void;
+  /** Tells the far end what has come; `departure` is told when that has left. */
+  ask(came: Uint8Array, departure: Departure): void;
   readonly counters: Pick<LinkCounters, "recordsReplayed" | "fragmentsCollected" | "recordsUnfinished">;
 }
 
@@ -268,6 +270,7 @@ export class CollectedFragments {
       awaited: undefined,
       atMs: 0,
       asks: 0,
+      asked: undefined,
       timer: undefined,
     };
     this.#halves.set(key, half);
@@ -281,13 +284,18 @@ export class CollectedFragments {
   }
 
   #ask(key: number, half: Half): void {
-    if (half.asks < ASKS_MAX && this.#mayAsk()) {
+    // Not while the last question waits here still.
+    if (half.asks < ASKS_MAX && !isWaiting(half.asked) && this.#mayAsk()) {
       half.asks++;
+      half.asked = newDeparture();
       const { pieces, lastIndex } = half;
       half.awaited = undefined;
       for (let index = lastIndex ?? -1; index >= 0 && half.awaited === undefined; index--)
         if (pieces[index] === undefined) half.awaited = index;
-      this.#deps.ask(encodeCame(half.head, (index) => pieces[index] !== undefined, pieces.length));
+      this.#deps.ask(
+        encodeCame(half.head, (index) => pieces[index] !== undefined, pieces.length),
+        half.asked,
+      );
     }
     this.#watch(key, half);
   }
@@ -308,7 +316,8 @@ export class CollectedFragments {
     const isUnknown = this.#paceMs === undefined && half.asks > 0;
     const waitMs = isUnknown ? KEPT_MS : Math.max(silenceMs(), 2 * (this.#paceMs ?? 0)) * 2 ** half.asks;
     half.timer = clock.after(Math.min(waitMs, KEPT_MS), () => {
-      if (half.asks >= ASKS_MAX || clock.monotonicMs() - half.atMs >= KEPT_MS) this.#giveUp(key, half);
+      const isAsked = half.asks >= ASKS_MAX && !isWaiting(half.asked);
+      if (isAsked || clock.monotonicMs() - half.atMs >= KEPT_MS) this.#giveUp(key, half);
       else this.#ask(key, half);
     });
   }

@@ -8,7 +8,7 @@ import type { Invite } from "../identity/invite.ts";
 import type { Identity } from "../identity/keys.ts";
 import { Backoff } from "../kernel/backoff.ts";
 import type { Clock, Timer } from "../kernel/clock.ts";
-import type { Departure } from "../kernel/departure.ts";
+import { type Departure, isWaiting, newDeparture } from "../kernel/departure.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Random } from "../kernel/random.ts";
@@ -101,6 +101,8 @@ class Opening {
   #timeout: Timer | undefined;
   readonly #departures: Departures;
   #repeating: Repeating | undefined;
+  /** The last message in answer to one of the far end. */
+  #answered: { readonly bytes: Uint8Array; readonly departure: Departure } | undefined;
   /** The first message of this end. */
   #first: Departure | undefined;
   /** Responder: sessions that wait for their first record, newest last. A stream has at most one, a datagram pipe two. */
@@ -263,6 +265,15 @@ class Opening {
     });
   }
 
+  /** Once more, where the far end asks again: but not while the last time waits here still. */
+  #answer(bytes: Uint8Array): void {
+    const last = this.#answered;
+    if (last !== undefined && isWaiting(last.departure) && Buffer.compare(last.bytes, bytes) === 0) return;
+    const departure = newDeparture();
+    this.#answered = { bytes, departure };
+    this.#write(bytes, departure);
+  }
+
   #write(bytes: Uint8Array, departure?: Departure): void {
     this.#bytesSent += bytes.length;
     this.#departures.write(bytes, departure === undefined ? [] : [departure]);
@@ -325,7 +336,7 @@ class Opening {
     if (this.#responder?.hasAnswered === true) this.#ticket?.answered();
     switch (step.kind) {
       case "send":
-        return this.#write(step.bytes);
+        return this.#answer(step.bytes);
       case "fail":
         if (step.send !== undefined) this.#write(step.send);
         return this.#fail(step.error);
@@ -345,7 +356,7 @@ class Opening {
       session.confirm(send);
       return;
     }
-    if (send !== undefined) this.#write(send);
+    if (send !== undefined) this.#answer(send);
     const session = this.#newSession(established);
     if (this.#pipe.kind === "stream") session.onProof = () => this.#complete(session);
     // Two, so that a replayed message 1 in between does not undo a handshake that is under way.

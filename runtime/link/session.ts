@@ -300,8 +300,8 @@ export abstract class LinkSession implements Session {
   }
 
   /** A record without items. */
-  protected sendEmpty(): void {
-    this.#sealCounted(NO_BYTES, false);
+  protected sendEmpty(departure?: Departure): void {
+    this.#sealCounted(NO_BYTES, false, departure === undefined ? NOBODY : [departure]);
   }
 
   /** The items of one authenticated record. Borrowed by the handlers. */
