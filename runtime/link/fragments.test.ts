@@ -174,6 +174,26 @@ describe("a frame larger than a datagram of its slow link", () => {
   });
 });
 
+test("golden: the pieces of a record, and what the far end says that it has of it", () => {
+  const record = Uint8Array.of(0xc2, 0x01, 0x2c, ...Array.from({ length: 21 }, (_, at) => at));
+  expect(cutRecord(record, 2, 12).map((piece) => Buffer.from(piece).toString("hex"))).toEqual([
+    "e2012c000001020304050607",
+    "e2012c0108090a0b0c0d0e0f",
+    "f2012c021011121314",
+  ]);
+  const said: string[] = [];
+  const clock = new ManualClock();
+  const collected = new CollectedFragments({
+    ...{ clock, counterBytes: 2, silenceMs: () => 1_000 },
+    counters: { recordsReplayed: 0, fragmentsCollected: 0, recordsUnfinished: 0 },
+    ask: (came) => void said.push(Buffer.from(came).toString("hex")),
+  });
+  const [first, , last] = cutRecord(record, 2, 12);
+  collected.take(decodeFragment(first!, 2)!);
+  collected.take(decodeFragment(last!, 2)!);
+  expect(said).toEqual(["c2012ca0"]);
+});
+
 describe("hostile pieces", () => {
   test("repeated, in any order, and of records that came: nothing twice", async () => {
     const link = await slowLink({ wire: { duplication: 0.5, jitterMs: 2_000 } });
