@@ -188,13 +188,13 @@ describe("a link where frames wait for long", () => {
   test("keeps control here, where the last beacon, answer and the same acknowledgement take the place of the ones before", () => {
     const { peer, session, drain, superseded } = paced();
     const ack = encodeCustodyAck([testId(1)]);
-    const other = encodeCustodyAck([testId(2)]);
+    const second = encodeCustodyAck([testId(2)]);
     for (const sent of [
       beacon(1),
       ack,
       encodeProbeReply(7),
       beacon(2, 9),
-      other,
+      second,
       ack,
       encodeProbeReply(0),
       beacon(3),
@@ -202,7 +202,7 @@ describe("a link where frames wait for long", () => {
       expect(peer.send("control", sent)).toBe(true);
     expect([session.sent.length, peer.queuedFrames, superseded.length]).toEqual([1, 4, 4]);
     drain();
-    expect(session.sent.slice(1)).toEqual([beacon(3), ack, encodeProbeReply(0), other]);
+    expect(session.sent.slice(1)).toEqual([beacon(3), ack, encodeProbeReply(0), second]);
     expect(peer.queuedFrames).toBe(0);
   });
 
