@@ -26,12 +26,12 @@ export interface Session {
   readonly invite?: Invite | undefined;
   readonly remoteEndpoint: string;
   readonly localEndpoint: string;
+  /** Of the protocol inside the link, the highest that both ends speak. */
+  readonly version: number;
   /** Names the network secret that both ends used; undefined in an open mesh. */
   readonly secretEpoch?: string | undefined;
   readonly linkClass: LinkClass;
   readonly rateBitsPerSecond: number;
-  /** The protocol version that both ends agreed on in the handshake; none: 1. */
-  readonly version?: number;
   /** The medium is carried: it takes much, and answers come after hours or days. */
   readonly isCarried?: boolean;
   /**
@@ -39,6 +39,8 @@ export interface Session {
    * take of one that is carried. 0 or none: as soon as the class says. It follows how long things waited of late.
    */
   readonly answerMs?: number;
+  /** The one that it speaks through, which whoever opened it holds; undefined: it is that itself. */
+  readonly over?: Session;
   /** True over a stream pipe: frames arrive once and in order or the session closes. Over datagrams they may be lost or reordered, never duplicated. */
   readonly isReliable: boolean;
   /** Largest frame `send` takes, in bytes. Over datagrams it follows what the path carries. */
