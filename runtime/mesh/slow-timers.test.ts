@@ -55,11 +55,11 @@ function connect(clock: ManualClock, [a, b]: readonly [TestNode, TestNode], wire
 }
 
 /** Two nodes that hear each other and nobody else. */
-async function pair(pace: MemoryPace) {
+async function pair(pace: MemoryPace, more: Partial<Wire> = {}) {
   const clock = new ManualClock();
   const a = await node(clock, 1);
   const b = await node(clock, 2);
-  const { pipes, up } = connect(clock, [a, b], slow(pace));
+  const { pipes, up } = connect(clock, [a, b], { ...slow(pace), ...more });
   await clock.advance(4 * HOUR_MS);
   await up;
   return { clock, a, b, wire: pipes };
@@ -80,6 +80,22 @@ test("a bundle that waits for 1 % of the airtime is written once until its answe
   expect(deliveries(b)).toBe(5);
   expect(await count(a, "godwit_custody_offers_total")).toBe(5);
   expect(wire.a.airMs).toBeLessThan(clock.monotonicMs() / 100 + 2_000);
+});
+
+test("a bundle, or its acknowledgement, that is lost on the air is sent again once its answer could have come, and not before", async () => {
+  for (const from of ["a", "b"]) {
+    let isLosing = false;
+    const tamper = (bytes: Uint8Array, sender: string) =>
+      isLosing && sender === from ? void (isLosing = false) : bytes;
+    const { clock, a, b } = await pair({ ...RADIO, share: 0.05 }, { tamper });
+    isLosing = true;
+    await settled(clock, a.mesh.custody.send({ to: b.identity.id, body: new Uint8Array(20).fill(1) }));
+    // Twice the answer of the pipe and the airtime of two full datagrams.
+    await clock.advance(2 * (RADIO.answerMs + 2 * RADIO.airtimeMs(200)));
+    expect([from, isLosing, await count(a, "godwit_custody_offers_total")]).toEqual([from, false, 1]);
+    await clock.advance(HOUR_MS);
+    expect([from, deliveries(b), await count(a, "godwit_custody_offers_total")]).toEqual([from, 1, 2]);
+  }
 });
 
 test("3 KB go whole over a radio of 200 bytes, without an offer", async () => {
