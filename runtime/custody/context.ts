@@ -3,6 +3,7 @@
  * docs/protocol/delivery.md is normative.
  */
 import type { Clock, Log, Random } from "@godwit/sdk";
+import type { Departure } from "../kernel/departure.ts";
 import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
 import type { FullTables } from "../kernel/full-tables.ts";
 import type { Regard } from "../kernel/room.ts";
@@ -209,8 +210,8 @@ export interface Carrier {
     shun: NodeId | undefined,
   ): HopChoice;
   isConnected(id: NodeId): boolean;
-  /** Sends a custody control frame or a bundle; false when there is no room or no link now. Borrowed. */
-  send(to: NodeId, lane: "control" | Priority, frame: Uint8Array): boolean;
+  /** Sends a custody control frame or a bundle; false when there is no room or no link now. Borrowed. `departure` is told when it has really left. */
+  send(to: NodeId, lane: "control" | Priority, frame: Uint8Array, departure?: Departure): boolean;
   /** Sends a packet of this node, now or never; to itself, too. Borrowed. */
   sendPacket(
     to: NodeId,
@@ -222,8 +223,10 @@ export interface Carrier {
   frameBytesMax(to: NodeId): number;
   /** Smoothed round trip to a neighbour, ms. */
   rttMs(to: NodeId): number;
-  /** How long an answer may take where the medium is carried, ms; 0: no longer than usual. */
-  patienceMs?(to: NodeId): number;
+  /** From when something has left until an answer can be there, ms, where the medium says so: it is carried, or frames wait for long. 0: it does not. */
+  answerMs?(to: NodeId): number;
+  /** The medium is carried: it takes much, and answers come after hours or days. */
+  isCarried?(to: NodeId): boolean;
   isReliable(to: NodeId): boolean;
   /** Ways lead there, and each of them over a slow link. */
   isSlow(to: NodeId): boolean;

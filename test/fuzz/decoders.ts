@@ -19,6 +19,12 @@ import { ManualClock } from "../../runtime/kernel/clock.ts";
 import { formatBundleId, formatNodeId, parseHex } from "../../runtime/kernel/ids.ts";
 import { seededRandom } from "../../runtime/kernel/random.ts";
 import { decodeItems } from "../../runtime/link/items.ts";
+import {
+  CollectedFragments,
+  cutRecord,
+  decodeFragment,
+  SentFragments,
+} from "../../runtime/link/fragments.ts";
 import { HANDSHAKE_BYTES, parseMessage1 } from "../../runtime/link/hello.ts";
 import { parseLines } from "../../plugins/discovery-static/entry.ts";
 import { openList } from "../../plugins/discovery-static/signed-list.ts";
@@ -363,9 +369,42 @@ function linkTargets(): Target[] {
         onControl: () => true,
       }),
     ),
+    ...fragmentTargets(),
     // Callers check the length by the type first; the parser relies on it.
     decoder("message 1", first, (input) => {
       if (HANDSHAKE_BYTES[input[0] ?? 0] === input.length) parseMessage1(input);
+    }),
+  ];
+}
+
+/** Datagrams one after the other, each behind its length, and what a far end says of pieces. */
+function fragmentTargets(): Target[] {
+  const record = Uint8Array.of(0xc1, 0, 7, ...fill(400, 0x33));
+  const pieces = cutRecord(record, 2, 150);
+  const framed = (datagrams: readonly Uint8Array[]) =>
+    new Uint8Array(datagrams.flatMap((bytes) => [bytes.length, ...bytes]));
+  const clock = new ManualClock();
+  return [
+    decoder("pieces of records", [framed(pieces), framed(pieces.toReversed())], (input) => {
+      const counters = { recordsReplayed: 0, fragmentsCollected: 0, recordsUnfinished: 0 };
+      const ask = (came: Uint8Array) => {
+        if (came.length < 3 || came.length > 11) throw new Error("a question of a length that there is not");
+      };
+      const collected = new CollectedFragments({ clock, counterBytes: 2, counters, silenceMs: () => 1, ask });
+      for (let at = 0; at < input.length; at += 1 + input[at]!) {
+        const fragment = decodeFragment(input.subarray(at + 1, at + 1 + input[at]!), 2);
+        const whole = fragment && collected.take(fragment);
+        if (whole !== undefined && (whole.record[0]! & 0xbc) !== 0x80)
+          throw new Error("a record with flags that none has");
+        if (collected.count > 8) throw new Error("more records than there is room for");
+      }
+      collected.clear();
+    }),
+    decoder("what has come of a record", [Uint8Array.of(0xc1, 0, 7, 0b1010_0000)], (input) => {
+      const sent = new SentFragments(clock, 2);
+      for (const departure of sent.keep(pieces)) departure.leftAtMs = clock.monotonicMs();
+      for (const { datagram } of sent.missing(input))
+        if (!pieces.includes(datagram)) throw new Error("something else is sent again");
     }),
   ];
 }
