@@ -16,11 +16,11 @@ interface Life {
   stop(): Promise<void>;
 }
 
-async function boot(disk: SimDisk, random: Random, wallMs = 0): Promise<Life> {
+async function boot(disk: SimDisk, random: Random, wallMs = 0, callsign?: string): Promise<Life> {
   const clock = new ManualClock(wallMs);
   const store = await openMemoryStore(disk, { clock, random, commitDelayMs: 1 });
   const rotations = { count: 0 };
-  const opening = openPrekeys({ store, clock, random, onRotate: () => rotations.count++ });
+  const opening = openPrekeys({ store, clock, random, callsign, onRotate: () => rotations.count++ });
   await clock.advance(2);
   const prekeys = await opening;
   return {
@@ -45,7 +45,7 @@ describe("prekeys", () => {
     const random = seededRandom(1);
     const store = await openMemoryStore(disk, { clock, random, commitDelayMs: 50 });
     let isOpen = false;
-    const opening = openPrekeys({ store, clock, random }).then((prekeys) => {
+    const opening = openPrekeys({ store, clock, random, callsign: undefined }).then((prekeys) => {
       isOpen = true;
       return prekeys;
     });
@@ -132,7 +132,7 @@ describe("prekeys", () => {
     const clock = new ManualClock();
     const random = seededRandom(6);
     const store = await openMemoryStore(disk, { clock, random, commitDelayMs: 1 });
-    const opening = openPrekeys({ store, clock, random }).then(
+    const opening = openPrekeys({ store, clock, random, callsign: undefined }).then(
       () => "opened",
       (error: unknown) => (error instanceof GodwitError ? error.code : String(error)),
     );

@@ -373,7 +373,7 @@ function identityTargets(): Target[] {
     decoder("session head", sessionHeads, readSessionHead),
     decoder("sealed in a session", sealedInSession(associated), (input) =>
       opensSessions.open(alice.id, input, associated, {
-        find: () => new ReceivingKeys(sessionRoot),
+        find: () => ({ keys: new ReceivingKeys(sessionRoot), keyId: 1 }),
         since: () => undefined,
       }),
     ),
@@ -439,7 +439,7 @@ function sealedInSession(associated: Uint8Array): Uint8Array[] {
 
 const opensSessions = createSealer({
   identity: bob,
-  prekeys: { find: () => bob.dh, onGone() {} },
+  prekeys: { find: () => bob.dh, callsignOf: () => "LON-B", onGone() {} },
   recordOf: () => undefined,
   sessions: { network: NETWORK, clock: new ManualClock(), random: seededRandom(5) },
 });

@@ -373,7 +373,7 @@ export class Life implements EndHost {
       verify: (id, bytes, signature) => identity.verify(id, bytes, signature),
       openSealing: (recordOf) =>
         identity.openSealing(
-          { store, clock, random, network: NETWORK, onRotate: () => this.mesh?.onPrekey() },
+          { store, clock, random, network: NETWORK, callsign, onRotate: () => this.mesh?.onPrekey() },
           recordOf,
         ),
       dial: (endpoint, signal) => this.#dial(endpoint, signal, resolve),

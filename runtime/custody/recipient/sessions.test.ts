@@ -6,10 +6,15 @@ import { ReceivedSessions } from "./sessions.ts";
 
 const SENDERS = 600;
 
+const inner = { mailEpoch: new Uint8Array(8), counter: 0, createdAtMs: 0, to: "LON-B" };
+
 const sessionOf = (n: number): OpenedSession => ({
   id: new Uint8Array([n >> 8, n & 255, 0, 0, 0, 0, 0, 0]),
   keyId: 1,
   keys: { root: new Uint8Array(32).fill(n), key: () => new Uint8Array(32) },
+  callsign: undefined,
+  context: undefined,
+  contextId: () => new Uint8Array([n >> 8, n & 255, 9, 9, 9, 9, 9, 9]),
   receiptCode: () => new Uint8Array(8),
 });
 
@@ -19,7 +24,9 @@ test("a crowd of senders that comes in one moment leaves each its session, and a
   const crowd = Array.from({ length: SENDERS }, (_, n) => ({ from: testId(`s${n}`), session: sessionOf(n) }));
   const keepAll = () => {
     for (const { from, session } of crowd) sessions.note(from, session);
-    return crowd.flatMap(({ from, session }) => sessions.keep(from, session, { by: from, isKnown: true }));
+    return crowd.flatMap(({ from, session }) =>
+      sessions.keep(from, session, { by: from, isKnown: true }, inner),
+    );
   };
   expect(keepAll().length).toBe(SENDERS);
   for (const { from, session } of crowd) sessions.undo(from, session);
