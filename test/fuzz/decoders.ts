@@ -25,6 +25,14 @@ import { decodeInvite, decodeRedemption, encodeInvite, INVITE_BYTES } from "../.
 import { formatToken, parseToken } from "../../runtime/identity/token.ts";
 import * as join from "../../runtime/wire/join-messages.ts";
 import * as bundle from "../../runtime/wire/bundle.ts";
+import {
+  compactStart,
+  decodeContext,
+  decodeMail,
+  encodeCompact,
+  encodeContext,
+  type Implied,
+} from "../../runtime/wire/mail-compact.ts";
 import * as member from "../../runtime/wire/member-messages.ts";
 import * as message from "../../runtime/wire/message.ts";
 import * as packet from "../../runtime/wire/packet.ts";
@@ -66,12 +74,23 @@ const pluginPackage = encodePackage(
 const vectors = { ...frames, ...members };
 const vector = (name: keyof typeof vectors): Uint8Array => parseHex(vectors[name], vectors[name].length / 2)!;
 
-const joinVector = (name: keyof typeof joinVectors): Uint8Array =>
-  parseHex(joinVectors[name], joinVectors[name].length / 2)!;
-
 const NETWORK = "fuzz";
 const alice = generateIdentity(seededRandom(1));
 const bob = generateIdentity(seededRandom(2));
+
+/** What its reader knows without being told, and messages that leave it out. */
+const compactMail: readonly (readonly [string, Implied, readonly Uint8Array[]])[] = [
+  ["compact message", { id: bob.id, callsign: "LON-B", context: undefined }, [vector("compactAlone")]],
+  [
+    "compact message in a context",
+    { id: bob.id, callsign: undefined, context: decodeContext(vector("mailContext")) },
+    [vector("compactInContext"), vector("compactWithAll")],
+  ],
+];
+
+const joinVector = (name: keyof typeof joinVectors): Uint8Array =>
+  parseHex(joinVectors[name], joinVectors[name].length / 2)!;
+
 const idA = formatNodeId(fill(32, 0x0a));
 
 const closedVector = (name: keyof typeof closed): Uint8Array =>
@@ -160,6 +179,23 @@ function wireTargets(): Target[] {
     decoder("custody refuse", [vector("custodyRefuse")], bundle.decodeCustodyRefuse),
     decoder("inner message", [vector("innerMessage")], (input) =>
       checkStable(message.decodeInnerMessage(input), message.encodeInnerMessage, message.decodeInnerMessage),
+    ),
+    ...compactMail.map(([name, implied, seeds]) =>
+      decoder(name, seeds, (input) => {
+        const read = decodeMail(input, implied);
+        // What has the long header is the target before.
+        if (input[0]! < message.PlainForm.compact) return;
+        // Told whole: since the time of the context it would be rounded.
+        const whole = { ...implied, context: undefined };
+        checkStable(
+          read,
+          (value) => encodeCompact(compactStart(value, whole)!, value),
+          (bytes) => decodeMail(bytes, whole),
+        );
+      }),
+    ),
+    decoder("mail context", [vector("mailContext")], (input) =>
+      checkStable(decodeContext(input), encodeContext, decodeContext),
     ),
     decoder(
       "test bundle",
