@@ -96,6 +96,7 @@ export class OwnRecord {
         capabilities: [MAIL_SESSIONS, ...tags],
         prekey: this.#deps.prekey(),
         nameProof: this.#nameProof,
+        withBrief: true,
       },
       network,
     );

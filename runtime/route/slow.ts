@@ -100,15 +100,19 @@ export class SlowLinks {
     }
   }
 
-  /** Takes `bytes` of airtime; false: there is none left and the frame must not be sent. */
+  /** As `takeAirtime`, of a frame that is dropped for want of it. */
   mayUseAirtime(neighbour: Neighbour, bytes: number): boolean {
+    if (this.takeAirtime(neighbour, bytes)) return true;
+    if (this.#links.has(neighbour)) this.#core.drop("airtime");
+    return false;
+  }
+
+  /** Takes `bytes` of airtime; false: there is none now, and the frame must not be sent. */
+  takeAirtime(neighbour: Neighbour, bytes: number): boolean {
     const link = this.#links.get(neighbour);
     if (link === undefined) return false;
     this.#refill(neighbour, link);
-    if (link.tokens < bytes) {
-      this.#core.drop("airtime");
-      return false;
-    }
+    if (link.tokens < Math.min(bytes, SLOW_BURST_BYTES)) return false;
     link.tokens -= bytes;
     return true;
   }
