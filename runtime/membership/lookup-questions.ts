@@ -20,7 +20,10 @@ import type { OfferOutcome, RecordBook } from "./records.ts";
 export const QUESTIONS_MAX = 1_024;
 /** Questions that wait for their first answer from one gateway, which keeps as many for later. */
 export const ASKED_AT_ONCE = 4;
-/** A gateway whose answer has not come is asked again after this, doubled each time, ms; where the medium is carried not before one can come. */
+/**
+ * No answer: asked again after this, doubled each second time, ms, because slow media lose much; where the medium is carried not before one can
+ * come.
+ */
 export const ANSWER_FIRST_MS = 60_000;
 export const ANSWER_CAP_MS = 3_600_000;
 /** All gateways know nothing: the first pause until they are asked once more, doubled up to the same, ms. A gateway tells of its own accord before. */
@@ -313,7 +316,7 @@ export class LookupQuestions {
     this.#asked.add();
     question.askedLast = gateway;
     question.awaiting = gateway;
-    const pauseMs = Math.min(ANSWER_CAP_MS, ANSWER_FIRST_MS * 2 ** question.tries++);
+    const pauseMs = Math.min(ANSWER_CAP_MS, ANSWER_FIRST_MS * 2 ** (question.tries++ >> 1));
     question.dueAtMs = this.#nowMs + this.#jittered(Math.max(pauseMs, patienceMs(gateway)));
     return true;
   }

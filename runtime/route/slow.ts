@@ -93,11 +93,13 @@ export class SlowLinks {
 
   /** Something that beacons carry is different now: Trickle starts over. */
   changed(): void {
-    for (const [neighbour, link] of this.#links) {
-      if (link.intervalMs === BEACON_MIN_MS) continue;
-      link.intervalMs = BEACON_MIN_MS;
-      this.#schedule(neighbour, link);
-    }
+    for (const [neighbour, link] of this.#links) this.#beginAnew(neighbour, link);
+  }
+
+  #beginAnew(neighbour: Neighbour, link: SlowLink): void {
+    if (link.intervalMs === BEACON_MIN_MS) return;
+    link.intervalMs = BEACON_MIN_MS;
+    this.#schedule(neighbour, link);
   }
 
   /** As `takeAirtime`, of a frame that is dropped for want of it. */
@@ -177,6 +179,8 @@ export class SlowLinks {
       proof === undefined ? beacon.seqno : Math.max(destination.verifiedSeqno, beacon.seqno);
     // A number without its proof could not be told to others, so a route that is told keeps the proven one.
     const seqno = proof === undefined ? beacon.seqno : Math.min(proof.seqno, beacon.seqno);
+    // What beacons say of its proof is another thing now: it sends the next one when it hears that.
+    if (proof !== undefined && beacon.seqno > proof.seqno) this.#beginAnew(from, link);
     const any = { seqno, metric: 0, mtu: MTU_MAX, bottleneck: 0 } as const;
     const bulk = from.link.takesBulk === true ? any : UNREACHABLE;
     const { candidates } = this.#core.table;
