@@ -11,7 +11,7 @@ import {
 } from "@godwit/sdk";
 import { tryParseIp } from "@godwit/sdk/netlink";
 import { resolveHost } from "@godwit/sdk/tcp";
-import { DEFAULT_PORT, IDENTITY_TAG, listenAt, seedOf, type SerfConfig } from "./config.ts";
+import { DEFAULT_PORT, haveRoom, IDENTITY_TAG, listenAt, seedOf, type SerfConfig } from "./config.ts";
 import { Conflicts } from "./conflicts.ts";
 import { Hints } from "./hints.ts";
 import { isSameAt } from "./memberlist/members.ts";
@@ -21,11 +21,11 @@ import { keepKeyring, openKeyring, recallMembers, rememberMembers, type Remember
 import { Keys } from "./serf/keys.ts";
 import type { Entry } from "./serf/roll.ts";
 import { IDENTITY_QUERY, Serf } from "./serf/serf.ts";
-import { makeTag, readTag, whereOf } from "./tag.ts";
+import { makeTag, readTag, whereOf, withCapabilities } from "./tag.ts";
 import { Transport } from "./transport.ts";
 import { Envelope } from "./wire/envelope.ts";
 import type { At } from "./wire/messages.ts";
-import { decodeTags, encodeTags, type Query, type Tags, type UserEvent } from "./wire/serf-messages.ts";
+import { decodeTags, type Query, type Tags, type UserEvent } from "./wire/serf-messages.ts";
 
 /** Between two looks whether all that are to be joined are members; the first ones, while nobody is, come sooner. */
 const JOIN_MS = 30_000;
@@ -381,7 +381,7 @@ async function advertisedAt(
   return { address: found ?? any?.address ?? "127.0.0.1", port };
 }
 
-/** The operator's tags and the one of the node's own; of where it is reached so much as has room, and what has none is said. */
+/** The operator's tags and those of the node's own; of where it is reached, and then of its machine, so much as has room, and what has none is said. */
 async function tagsOf(
   { self, log }: Pick<PluginContext, "self" | "log">,
   { tags }: SerfConfig,
@@ -391,13 +391,11 @@ async function tagsOf(
   const wanted = whereOf(self.endpoints(), at);
   for (let where = wanted; ; where = where.slice(0, -1)) {
     const all = new Map([...Object.entries(tags), [IDENTITY_TAG, await makeTag(self, name, at, where)]]);
-    try {
-      encodeTags(all);
-      if (where.length < wanted.length)
-        log.warn("serf tags leave no room for endpoints", { untold: wanted.slice(where.length).join(" ") });
-      return all;
-    } catch (error) {
-      if (where.length === 0) throw error;
-    }
+    if (where.length > 0 && !haveRoom(all)) continue;
+    if (where.length < wanted.length)
+      log.warn("serf tags leave no room for endpoints", { untold: wanted.slice(where.length).join(" ") });
+    const { told, untold } = withCapabilities(all, self.tags);
+    if (untold.length > 0) log.warn("serf tags leave no room for node.tags", { untold: untold.join(" ") });
+    return told;
   }
 }

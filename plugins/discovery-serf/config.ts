@@ -4,7 +4,7 @@ import type { HostAddress } from "@godwit/sdk";
 import { type Secret, secretField } from "@godwit/sdk/secret";
 import { z } from "zod/mini";
 import { parseKey } from "./wire/keyring.ts";
-import { encodeTags } from "./wire/serf-messages.ts";
+import { encodeTags, type Tags } from "./wire/serf-messages.ts";
 import { META_BYTES_MAX, NAME_BYTES_MAX } from "./wire/types.ts";
 
 export const DEFAULT_PORT = 7_946;
@@ -13,6 +13,8 @@ const JOIN_MAX = 64;
 const TAGS_BYTES_MAX = 340;
 /** The one that carries who the node is. */
 export const IDENTITY_TAG = "godwit";
+/** What the machine is, as the node's record says. */
+export const CAPABILITIES_TAG = "capabilities";
 
 const hostPort = (what: string) =>
   z.string().check(
@@ -34,9 +36,10 @@ export function seedOf(text: string): HostPort | undefined {
   return undefined;
 }
 
-function isSmall(tags: Readonly<Record<string, string>>): boolean {
+/** So many bytes, as they are encoded. */
+export function haveRoom(tags: Tags, bytesMax = META_BYTES_MAX): boolean {
   try {
-    return encodeTags(new Map(Object.entries(tags))).length <= TAGS_BYTES_MAX;
+    return encodeTags(tags).length <= bytesMax;
   } catch {
     return false;
   }
@@ -96,7 +99,7 @@ export const serfConfig = z.strictObject({
         z.refine((tags) => !(IDENTITY_TAG in tags), {
           error: `expected no tag "${IDENTITY_TAG}": that one says who the node is`,
         }),
-        z.refine((tags) => isSmall(tags), {
+        z.refine((tags) => haveRoom(new Map(Object.entries(tags)), TAGS_BYTES_MAX), {
           error: `expected at most ${TAGS_BYTES_MAX} bytes of tags in all, names included: Serf has ${META_BYTES_MAX}, and who the node is takes the rest`,
         }),
       ),

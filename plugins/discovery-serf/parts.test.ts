@@ -20,7 +20,7 @@ import { Keys } from "./serf/keys.ts";
 import { findsPattern } from "./serf/pattern.ts";
 import type { Entry } from "./serf/roll.ts";
 import { distance, Vivaldi } from "./serf/vivaldi.ts";
-import { makeTag, readTag, whereOf } from "./tag.ts";
+import { makeTag, readTag, whereOf, withCapabilities } from "./tag.ts";
 import { formatKey, Keyring, KEYS_MAX, parseKey } from "./wire/keyring.ts";
 import { decodeKeyResponse, encodeKeyRequest, encodeTags } from "./wire/serf-messages.ts";
 
@@ -247,6 +247,32 @@ describe("a tag", () => {
     expect(await readTag(self, "a", at, tag.replace(self.id, new FakeSelf().id))).toBeUndefined();
     for (const odd of ["", "1", `2${tag.slice(1)}`, `${tag} `, "x".repeat(500)])
       expect(await readTag(self, "a", at, odd)).toBeUndefined();
+  });
+});
+
+describe("what the machine is", () => {
+  const words = ["relay", "arch-arm64", "radio-wifi"];
+  const own = new Map([["godwit", "x".repeat(400)]]);
+
+  test("is told beside the other tags, in whole words, as many as have room", () => {
+    expect(withCapabilities(own, words)).toEqual({
+      told: new Map([...own, ["capabilities", "relay,arch-arm64,radio-wifi"]]),
+      untold: [],
+    });
+    const many = Array.from({ length: 15 }, (_, i) => `word-${i}-${"y".repeat(20)}`);
+    const { told, untold } = withCapabilities(own, many);
+    const count = told.get("capabilities")!.split(",").length;
+    expect([...many.slice(0, count), ...untold]).toEqual(many);
+    expect(encodeTags(told).length).toBeLessThanOrEqual(512);
+    expect(() => encodeTags(new Map([...own, ["capabilities", many.slice(0, count + 1).join()]]))).toThrow();
+  });
+
+  test("leaves what the operator says under that name, and is nothing without words or room", () => {
+    const said = new Map([...own, ["capabilities", "mine"]]);
+    expect(withCapabilities(said, words)).toEqual({ told: said, untold: [] });
+    expect(withCapabilities(own, [])).toEqual({ told: own, untold: [] });
+    const full = new Map([["godwit", "x".repeat(490)]]);
+    expect(withCapabilities(full, words)).toEqual({ told: full, untold: words });
   });
 });
 

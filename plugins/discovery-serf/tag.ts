@@ -8,7 +8,9 @@
  * Signed, under the plugin's prefix: "serf tag 1" and name, address, port, id and where, each behind a zero byte.
  */
 import { formatEndpoint, type Self } from "@godwit/sdk";
+import { CAPABILITIES_TAG, haveRoom } from "./config.ts";
 import type { At } from "./wire/messages.ts";
+import type { Tags } from "./wire/serf-messages.ts";
 
 const WHERE_MAX = 4;
 const WHERE_CHARS_MAX = 220;
@@ -69,4 +71,17 @@ export async function readTag(
       return ENDPOINT.test(one) ? [one] : [];
     });
   return { id, endpoints };
+}
+
+/** `tags` and what the node says of its machine, so many whole `words` of it as have room; where the operator has such a tag, his. */
+export function withCapabilities(
+  tags: Tags,
+  words: readonly string[],
+): { readonly told: Tags; readonly untold: readonly string[] } {
+  if (tags.has(CAPABILITIES_TAG)) return { told: tags, untold: [] };
+  for (let count = words.length; count > 0; count--) {
+    const told = new Map([...tags, [CAPABILITIES_TAG, words.slice(0, count).join()]]);
+    if (haveRoom(told)) return { told, untold: words.slice(count) };
+  }
+  return { told: tags, untold: words };
 }

@@ -23,6 +23,7 @@ import { createStreamsBackend } from "../view/streams-for-plugins.ts";
 import type { Ground } from "./ground.ts";
 import type { Handshakes } from "./handshakes.ts";
 import type { PluginSource } from "./plugins.ts";
+import { tagsOf } from "./tags.ts";
 
 /** What a plugin asks about: named by a member, who is not said. */
 const RUMOUR = [{ by: "member" }] as const;
@@ -57,7 +58,14 @@ export function openPluginHost(ground: Ground, around: HostSurroundings, scope: 
     store,
     stateDir,
     deriveSeed: (label) => deriveSeed(identity, label),
-    self: createSelfBackend(identity, { callsign, network }, ground.secrets, mesh, hub, () => host.sockets),
+    self: createSelfBackend(
+      identity,
+      { callsign, network, tags: tagsOf(config.node.tags) },
+      ground.secrets,
+      mesh,
+      hub,
+      () => host.sockets,
+    ),
     peers: createPeersBackend({ id, callsign, network }, mesh, hub),
     isolate: createIsolation(stateDir),
     netPolicy: pluginNetPolicy,

@@ -14,7 +14,7 @@ import type { HubEvents } from "./node-events.ts";
 
 export function createSelfBackend(
   identity: Identity,
-  { callsign, network }: Pick<SelfBackend, "callsign" | "network">,
+  { callsign, network, tags }: Pick<SelfBackend, "callsign" | "network" | "tags">,
   secrets: { readonly live: readonly Uint8Array[] },
   mesh: Mesh,
   hub: Heard<HubEvents>,
@@ -26,6 +26,7 @@ export function createSelfBackend(
     id,
     callsign,
     network,
+    tags,
     protocols: { min: PROTOCOL_VERSION_MIN, max: PROTOCOL_VERSION_MAX },
     endpoints,
     listening,

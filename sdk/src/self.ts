@@ -28,6 +28,8 @@ export interface Self {
   readonly callsign: string | undefined;
   /** Name of the mesh. */
   readonly network: string;
+  /** What its record says of its machine: `node.tags`, at most 16 lower-case words joined by hyphens. */
+  readonly tags: readonly string[];
   /** What its record says that it can be dialled at, loopback and private addresses included. Empty: nowhere, or not yet. */
   endpoints(): readonly string[];
   /**

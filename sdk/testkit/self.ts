@@ -29,6 +29,7 @@ export class FakeSelf implements Self {
   readonly id: string;
   readonly callsign: string | undefined;
   readonly network: string;
+  readonly tags: readonly string[];
   readonly plugin: string;
   /** The live network secrets, the preferred first; none: an open mesh. A test may replace them. */
   secrets: readonly string[] = [];
@@ -40,9 +41,12 @@ export class FakeSelf implements Self {
   readonly #changed = new Set<() => void>();
 
   /** `plugin`: `<namespace>.<id>`. */
-  constructor(facts: { callsign?: string; network?: string; plugin?: string } = {}) {
+  constructor(
+    facts: { callsign?: string; network?: string; tags?: readonly string[]; plugin?: string } = {},
+  ) {
     this.callsign = facts.callsign;
     this.network = facts.network ?? "test";
+    this.tags = facts.tags ?? [];
     this.plugin = facts.plugin ?? "test";
     this.#prefix = createHash("sha256").update(`${this.network}\0${this.plugin}`).digest();
     let key: KeyObject;

@@ -16,9 +16,9 @@ const impatient = { reconnect_interval: "2s" };
 let net: SerfNet;
 afterEach(() => net?.close());
 
-async function nodesOf(count: number, table: string): Promise<SerfNode[]> {
+async function nodesOf(count: number, table: string, nodeExtra = ""): Promise<SerfNode[]> {
   const nodes: SerfNode[] = [];
-  for (let i = 0; i < count; i++) nodes.push(await net.node(`DUN-${"ABCDEF"[i]}`, table));
+  for (let i = 0; i < count; i++) nodes.push(await net.node(`DUN-${"ABCDEF"[i]}`, table, { nodeExtra }));
   return nodes;
 }
 
@@ -29,11 +29,11 @@ test.skipIf(isSkipped)(
     const [alpha, beta] = [net.agent("alpha"), net.agent("beta")];
     await alpha.start();
     await beta.start({ start_join: [alpha.address] });
-    const [a, b, c] = (await nodesOf(3, `join = ["${alpha.address}"]\ntags = { role = "relay" }`)) as [
-      SerfNode,
-      SerfNode,
-      SerfNode,
-    ];
+    const [a, b, c] = (await nodesOf(
+      3,
+      `join = ["${alpha.address}"]\ntags = { role = "relay" }`,
+      'tags = ["relay", "radio-wifi"]',
+    )) as [SerfNode, SerfNode, SerfNode];
     await Promise.all([a.start(), b.start(), c.start()]);
     const alive = { alpha: "alive", beta: "alive", "DUN-A": "alive", "DUN-B": "alive", "DUN-C": "alive" };
     await until("all agree", () => agree(net, alive), 10_000);
@@ -51,7 +51,10 @@ test.skipIf(isSkipped)(
       ["alpha", false, 0],
       ["beta", false, 0],
     ]);
-    expect(alpha.members().find(({ name }) => name === "DUN-A")?.tags["role"]).toBe("relay");
+    expect(alpha.members().find(({ name }) => name === "DUN-A")?.tags).toMatchObject({
+      role: "relay",
+      capabilities: "relay,radio-wifi",
+    });
 
     // Events and queries, either way.
     alpha.run("event", "-coalesce=false", "deploy", "42");

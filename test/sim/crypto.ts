@@ -4,7 +4,12 @@
  * recipient, and both are functions of their inputs. The real ones run in small meshes.
  */
 import type { Clock, Random } from "@godwit/sdk";
-import { dhKeyFromSecret, generateIdentity, verifySignature } from "../../runtime/identity/keys.ts";
+import {
+  dhKeyFromSecret,
+  generateIdentity,
+  verifySignature,
+  type Identity,
+} from "../../runtime/identity/keys.ts";
 import { openPrekeys } from "../../runtime/identity/prekeys.ts";
 import type { NodeRecord } from "../../runtime/identity/record.ts";
 import { createSealer } from "../../runtime/identity/sealer.ts";
@@ -19,6 +24,8 @@ export type SealingParts = { readonly sealer: Sealer; readonly prekeys: PrekeySo
 export interface SimIdentity extends MeshIdentity {
   /** It seals to no key. */
   readonly isCheap: boolean;
+  /** What a real handshake is made with. */
+  readonly keys?: Identity;
   verify(id: NodeId, bytes: Uint8Array, signature: Uint8Array): boolean;
   openSealing(
     life: {
@@ -36,6 +43,7 @@ export function realIdentity(random: Random): SimIdentity {
   const identity = generateIdentity(random);
   return {
     isCheap: false,
+    keys: identity,
     id: identity.id,
     dh: identity.dh,
     sign: (bytes) => identity.sign(bytes),

@@ -48,6 +48,21 @@ export interface SimNodeOptions {
   readonly commitDelayMs: number;
   /** What its next life is told otherwise than all others. */
   readonly settings?: () => Partial<MeshDeps>;
+  /** Called once for each life. */
+  readonly transport?: (life: Life) => LifeTransport;
+}
+
+/** How a life reaches others beside the edges: a transport of some world's own. */
+export interface LifeTransport {
+  readonly endpoint: string;
+  readonly dialTimeoutMs: number;
+  dials(endpoint: string): boolean;
+  dial(endpoint: string): Pipe;
+  handshake(pipe: Pipe, remote: NodeId | undefined, signal: AbortSignal): Promise<Session>;
+  /** Its mesh is open: who dials it from now on is let in. */
+  listen(mesh: Mesh): void;
+  /** The life is over, and whatever it had there. */
+  end(): void;
 }
 
 /** What the world hears of its nodes. `mutate` is where tests plant bugs. */
@@ -267,6 +282,7 @@ export class Life implements EndHost {
   readonly deliveries = new Map<string, IdentityLife | undefined>();
   readonly #deferred: { kind: string; fn: () => void }[] = [];
   mesh: Mesh | undefined;
+  readonly transport: LifeTransport | undefined;
   bootIdHex = "";
   isAlive = true;
   isFrozen = false;
@@ -279,6 +295,7 @@ export class Life implements EndHost {
     this.number = number;
     this.#random = seededRandom(options.seed * 1_000 + number);
     this.startedAtMs = options.time.nowMs;
+    this.transport = options.transport?.(this);
   }
 
   get index(): number {
@@ -322,6 +339,7 @@ export class Life implements EndHost {
 
   end(isReset: boolean): void {
     this.isAlive = false;
+    this.transport?.end();
     for (const session of this.sessions) {
       if (isReset) session.resetFar();
       session.vanish();
@@ -379,8 +397,15 @@ export class Life implements EndHost {
           { store, clock, random, network: NETWORK, onRotate: () => this.mesh?.onPrekey() },
           recordOf,
         ),
-      dial: (endpoint, signal) => this.#dial(endpoint, signal, resolve),
-      handshake: (pipe, remote, signal) => this.#handshake(pipe, remote, signal, resolve),
+      dialTimeoutMs: (endpoint) => this.#transportTo(endpoint)?.dialTimeoutMs,
+      dial: (endpoint, signal) => {
+        const transport = this.#transportTo(endpoint);
+        if (transport === undefined) return this.#dial(endpoint, signal, resolve);
+        return Promise.resolve().then(() => transport.dial(endpoint));
+      },
+      handshake: (pipe, remote, signal) =>
+        this.#transportTo(pipe.remote)?.handshake(pipe, remote, signal) ??
+        this.#handshake(pipe, remote, signal, resolve),
       events: hubOf(events),
       system: () => Promise.resolve(),
       ...this.#options.settings?.(),
@@ -391,7 +416,11 @@ export class Life implements EndHost {
     this.bootIdHex = formatHex(mesh.bootId);
     events.mutate?.(mesh);
     events.opened();
-    mesh.setEndpoints(node.edges.slice(0, 4).map((edge) => endpointOf(edge, this.index)));
+    this.transport?.listen(mesh);
+    mesh.setEndpoints([
+      ...(this.transport === undefined ? [] : [this.transport.endpoint]),
+      ...node.edges.slice(0, 4).map((edge) => endpointOf(edge, this.index)),
+    ]);
     for (const edge of node.edges) {
       // One end always dials; both may, and then they resolve the duplicate.
       if (edge.a !== this.index && edge.random.float() < 0.5) continue;
@@ -421,6 +450,10 @@ export class Life implements EndHost {
       if (isSent) this.packets.sentOk++;
       return isSent;
     };
+  }
+
+  #transportTo(endpoint: string): LifeTransport | undefined {
+    return this.transport?.dials(endpoint) === true ? this.transport : undefined;
   }
 
   #edgeTo(endpoint: string): Edge | undefined {

@@ -52,12 +52,12 @@ export class Workload {
       // A location is more machines than whoever asks for it is told of.
       const address = kind < 0.5 ? target.id : target.callsign;
       const order = { source, address, bytes: Math.min(bytes, SLOW_BYTES_MAX) };
-      return void this.#send({ ...order, priority, lifetimeMs, isRepeated, isWithdrawn }, [target]);
+      return void this.send({ ...order, priority, lifetimeMs, isRepeated, isWithdrawn }, [target]);
     }
     if (kind < 0.1) return this.#sendTransient(source, target, Math.min(bytes, 900));
     const address = kind < 0.6 ? target.id : kind < 0.9 ? target.callsign : target.location;
     const order = { source, address, bytes, priority, lifetimeMs, isRepeated, isWithdrawn };
-    void this.#send(order, kind >= 0.9 ? this.#machinesAt(target.location) : [target]);
+    void this.send(order, kind >= 0.9 ? this.#machinesAt(target.location) : [target]);
   }
 
   #machinesAt(location: string): SimNode[] {
@@ -108,7 +108,8 @@ export class Workload {
     return message;
   }
 
-  async #send(
+  /** One message to an address. */
+  async send(
     order: {
       source: SimNode;
       address: string;

@@ -12,7 +12,7 @@ export interface GuestSelf {
   onSelf(): void;
 }
 
-type SelfFacts = Pick<Self, "id" | "callsign" | "network" | "protocols">;
+type SelfFacts = Pick<Self, "id" | "callsign" | "network" | "tags" | "protocols">;
 
 export function createSelf({ calls, port, scope }: ContextParts): GuestSelf {
   const changed = new Set<() => void>();
@@ -31,6 +31,9 @@ export function createSelf({ calls, port, scope }: ContextParts): GuestSelf {
       },
       get network() {
         return facts().network;
+      },
+      get tags() {
+        return facts().tags;
       },
       get protocols() {
         return facts().protocols;

@@ -7,7 +7,7 @@ import { checkPurpose } from "./storage.ts";
 /** The node as plugins see it; `view/self-for-plugins.ts` implements it over the living mesh. */
 export interface SelfBackend extends Pick<
   Self,
-  "id" | "callsign" | "network" | "protocols" | "endpoints" | "listening"
+  "id" | "callsign" | "network" | "tags" | "protocols" | "endpoints" | "listening"
 > {
   /** Calls synchronously for each change. Answers how to stop. */
   watch(fn: () => void): () => void;
@@ -30,11 +30,12 @@ export function openSelfDoor({ backend, plugin, scope, log }: SelfDoorDeps): Sel
   const check = () => {
     if (scope.isClosed) throw godwitError("GODWIT_STOPPED", "the plugin has stopped");
   };
-  const { id, callsign, network, protocols } = backend;
+  const { id, callsign, network, tags, protocols } = backend;
   return {
     id,
     callsign,
     network,
+    tags,
     protocols,
     listening: () => (check(), backend.listening()),
     endpoints: () => (check(), backend.endpoints()),

@@ -36,6 +36,7 @@ function rig(
       id: identity.id,
       callsign: "DUN-A",
       network,
+      tags: ["relay"],
       protocols: { min: 1, max: 2 },
       endpoints: () => endpoints,
       listening: () => ["tcp://[::]:1"],
@@ -63,7 +64,12 @@ function rig(
 
 test("a guest knows who it is, where it is dialled, and hears of changes until its end", async () => {
   const { identity, guest, scope, watchers, set } = rig();
-  expect([guest.id, guest.callsign, guest.network]).toEqual([identity.id, "DUN-A", "net"]);
+  expect([guest.id, guest.callsign, guest.network, guest.tags]).toEqual([
+    identity.id,
+    "DUN-A",
+    "net",
+    ["relay"],
+  ]);
   expect(guest.endpoints()).toEqual(["tcp://192.0.2.1:1"]);
   expect([guest.protocols, guest.listening()]).toEqual([{ min: 1, max: 2 }, ["tcp://[::]:1"]]);
   const changed = Promise.withResolvers<void>();

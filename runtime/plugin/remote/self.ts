@@ -13,8 +13,8 @@ const seeds = z.object({ purpose: z.string().max(64) });
 export function addSelfCalls({ calls, ctx, port }: RemoteParts): void {
   let isWatched = false;
   calls.add("self", () => {
-    const { id, callsign, network, protocols } = ctx.self;
-    return { json: { id, callsign, network, protocols } };
+    const { id, callsign, network, tags, protocols } = ctx.self;
+    return { json: { id, callsign, network, tags, protocols } };
   });
   calls.add("self.endpoints", () => ({ json: ctx.self.endpoints() }));
   calls.add("self.listening", () => ({ json: ctx.self.listening() }));

@@ -1,0 +1,41 @@
+/**
+ * `bun run sim:radio [SCENARIO...] [--seed N] [--mtu N] [--json]`: worlds on radio channels (scenarios.ts), a few lines for each: mail, airtime by
+ * what it was for, what was repeated too early. Exit 1 where an oracle found a fault.
+ */
+import { parseArgs } from "node:util";
+import { reportLines } from "./report.ts";
+import { scenarios } from "./scenarios.ts";
+import { RadioWorld } from "./world.ts";
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    seed: { type: "string", default: "1" },
+    mtu: { type: "string" },
+    json: { type: "boolean", default: false },
+  },
+});
+
+/** A promise that nobody waits for failed: in a node that is a crash. */
+const unhandled: string[] = [];
+process.on("unhandledRejection", (error) => {
+  unhandled.push(error instanceof Error ? (error.stack ?? error.message) : String(error));
+});
+
+let failed = 0;
+for (const name of positionals.length > 0 ? positionals : Object.keys(scenarios)) {
+  const scenario = scenarios[name];
+  if (scenario === undefined)
+    throw new Error(`no scenario ${name}; there are ${Object.keys(scenarios).join(", ")}`);
+  const mtu = values.mtu === undefined ? {} : { mtu: Number(values.mtu) };
+  const before = process.cpuUsage();
+  const found = new RadioWorld({ ...scenario(Number(values.seed)), ...mtu }).run();
+  await Bun.sleep(0);
+  const rejections = unhandled.splice(0).map((text) => `nobody handled: ${text}`);
+  const result = { ...found, faults: [...found.faults, ...new Set(rejections)] };
+  const { user, system } = process.cpuUsage(before);
+  if (result.faults.length > 0) failed++;
+  if (values.json) console.log(JSON.stringify({ scenario: name, seed: Number(values.seed), ...result }));
+  else for (const line of reportLines(name, result, (user + system) / 1e6)) console.log(line);
+}
+process.exit(failed === 0 ? 0 : 1);
