@@ -35,7 +35,7 @@ const MACHINES_LOOKED_AT_MAX = 64;
 
 export interface AnswersDeps {
   readonly clock: Clock;
-  readonly metrics: Metrics;
+  readonly metrics: Pick<Metrics, "counter">;
   recordOf(id: NodeId): NodeRecord | undefined;
   /** This node gives and takes nothing of it. */
   isBlocked(id: NodeId): boolean;

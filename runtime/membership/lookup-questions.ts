@@ -42,7 +42,7 @@ const CHECKED_MAX = 256;
 export interface QuestionsDeps {
   readonly clock: Clock;
   readonly random: Random;
-  readonly metrics: Metrics;
+  readonly metrics: Pick<Metrics, "counter">;
   readonly records: Pick<RecordBook, "get" | "offer" | "confirm">;
   /** Only names that it signed count here. */
   readonly hasAuthority: boolean;
@@ -241,13 +241,15 @@ export class LookupQuestions {
 
   #onOutcome(from: NodeId, question: Question, { id, sequence }: NodeRecord, outcome: OfferOutcome): void {
     if (outcome === "invalid" || outcome === "full") this.#refuse(outcome);
-    if (question.awaiting === from) question.awaiting = undefined;
+    const wasAsked = question.awaiting === from;
+    if (wasAsked) question.awaiting = undefined;
     const { records, runMs } = this.#deps;
     const { newerThan = -1, subject, address } = question;
     const isAnswered = (outcome === "new" || outcome === "known") && sequence > newerThan;
     if (outcome === "known") records.confirm(id, runMs());
     if (isAnswered && address === undefined) return void this.#open.delete(subjectKey(subject));
-    if (isAnswered) return;
+    // Who was not asked sends nobody on, or each forged answer would cost a question.
+    if (isAnswered || !wasAsked) return;
     // No better than silence: the others first, and this one only after a pause.
     question.empty.add(from);
     question.dueAtMs = this.#nextGateway(question) === undefined ? this.#afterNothing(question) : this.#nowMs;
