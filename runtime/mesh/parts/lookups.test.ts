@@ -33,7 +33,7 @@ async function opened(linkClass: "fast" | "slow") {
   const gateway = generateIdentity(made.random);
   const session = neighbour(clock, mesh, made.identity.id, gateway, linkClass);
   const framesOf = (type: number) => session.sent.filter((frame) => frame[0] === type);
-  return { clock, mesh, gateway, session, framesOf };
+  return { clock, mesh, gateway, session, framesOf, metrics: made.metrics };
 }
 const mail = { to: "FAR-A", body: new Uint8Array(3) };
 
@@ -68,7 +68,7 @@ test("a gateway of an earlier release is not asked", async () => {
 
 test("questions over a slow link are answered, and over a fast one neither questions nor answers are looked at", async () => {
   for (const linkClass of ["slow", "fast"] as const) {
-    const { clock, mesh, session, framesOf } = await opened(linkClass);
+    const { clock, mesh, session, framesOf, metrics } = await opened(linkClass);
     mesh.records.offer(recordOf(far));
     session.receive(encodeLookup(named));
     session.receive(
@@ -77,6 +77,8 @@ test("questions over a slow link are answered, and over a fast one neither quest
     await clock.advance(1_000);
     const replies = framesOf(FrameType.lookupReply).map(decodeLookupReply);
     expect(replies.map((reply) => reply?.kind)).toEqual(linkClass === "slow" ? ["record"] : []);
+    const refused = /^godwit_lookups_refused_total.*reason="(\w+)".* (\d+)$/m.exec(await metrics.render());
+    expect(refused?.slice(1)).toEqual(linkClass === "slow" ? ["unasked", "1"] : ["fast", "2"]);
     expect(session.isClosed).toBe(false);
     expect(mesh.names.resolve("FAR-A")).toMatchObject({ id: far.id });
     await settled(clock, mesh.stop());
