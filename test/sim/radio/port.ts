@@ -107,7 +107,12 @@ export class RadioPort {
     const datagram = new Uint8Array(HEAD_BYTES + bytes.length);
     datagram[0] = head;
     datagram.set(bytes, HEAD_BYTES);
-    return this.options.radio.offer(to, datagram, shares, done);
+    return this.options.radio.offer(to, datagram, shares, () => {
+      done();
+      this.options.dispatch(() => {
+        for (const pipe of this.#pipes.values()) pipe.drainIfRoom();
+      });
+    });
   }
 
   #newMedium(): Medium {
@@ -311,7 +316,13 @@ export class RadioPipe implements Pipe {
       this.bufferedBytes -= this.#written.shift()!.bytes;
       if (this.#state === "open") this.#handlers?.left?.();
     }
-    if (!this.#wantsDrain || this.#written.length > PIPE_FRAMES_MAX / 2) return;
+    this.drainIfRoom();
+  }
+
+  /** Whoever was told to stop may go on: its own datagrams have left, and the radio takes more. */
+  drainIfRoom(): void {
+    const isFull = this.#written.length > PIPE_FRAMES_MAX / 2 || this.#port.options.radio.isFull;
+    if (!this.#wantsDrain || isFull) return;
     this.#wantsDrain = false;
     if (this.#state === "open") this.#handlers?.drain();
   }

@@ -1,8 +1,10 @@
 /**
- * `bun run sim:radio [SCENARIO...] [--seed N] [--mtu N] [--json]`: worlds on radio channels (scenarios.ts), a few lines for each: mail, airtime by
- * what it was for, what was repeated too early. Exit 1 where an oracle found a fault.
+ * `bun run sim:radio [SCENARIO...] [--seed N] [--mtu BYTES] [--own SHARE] [--modem] [--json]`: worlds on radio channels
+ * (scenarios.ts), a few lines for each: mail, airtime by what it was for, what was repeated too early. `--own`: of the airtime for
+ * each node, 0 to 1; `--modem`: a bare modem with datagrams of 508 bytes and no signatures. Exit 1 where an oracle found a fault.
  */
 import { parseArgs } from "node:util";
+import { bareModem } from "./lora.ts";
 import { reportLines } from "./report.ts";
 import { scenarios } from "./scenarios.ts";
 import { RadioWorld } from "./world.ts";
@@ -12,6 +14,8 @@ const { values, positionals } = parseArgs({
   options: {
     seed: { type: "string", default: "1" },
     mtu: { type: "string" },
+    own: { type: "string" },
+    modem: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
   },
 });
@@ -27,9 +31,13 @@ for (const name of positionals.length > 0 ? positionals : Object.keys(scenarios)
   const scenario = scenarios[name];
   if (scenario === undefined)
     throw new Error(`no scenario ${name}; there are ${Object.keys(scenarios).join(", ")}`);
-  const mtu = values.mtu === undefined ? {} : { mtu: Number(values.mtu) };
+  const changed = {
+    ...(values.modem ? { overhead: bareModem, mtu: 508 } : {}),
+    ...(values.mtu === undefined ? {} : { mtu: Number(values.mtu) }),
+    ...(values.own === undefined ? {} : { ownShare: Number(values.own), dutyCycle: 1 }),
+  };
   const before = process.cpuUsage();
-  const found = new RadioWorld({ ...scenario(Number(values.seed)), ...mtu }).run();
+  const found = new RadioWorld({ ...scenario(Number(values.seed)), ...changed }).run();
   await Bun.sleep(0);
   const rejections = unhandled.splice(0).map((text) => `nobody handled: ${text}`);
   const result = { ...found, faults: [...found.faults, ...new Set(rejections)] };

@@ -27,6 +27,8 @@ import type { Radio } from "./radio.ts";
 export interface RadioWorldOptions {
   readonly seed: number;
   readonly nodes: number;
+  /** Minutes in which the nodes start, one after the other in any order. */
+  readonly startMinutes: number;
   /** Minutes before mail is offered, in which it is, and after the last of it, which must be more than its lifetime. */
   readonly warmUpMinutes: number;
   readonly minutes: number;
@@ -92,7 +94,6 @@ export interface RadioResult {
   readonly frames: Readonly<Record<string, number>>;
 }
 
-const START_SPREAD_MS = 60_000;
 const POLL_MS = 10_000;
 const ON_TIME_MS = 600_000;
 const FOREIGN_STATIONS = 3;
@@ -160,9 +161,9 @@ export class RadioWorld {
   }
 
   run(): RadioResult {
-    const { warmUpMinutes, minutes, drainMinutes, cellars = [] } = this.#options;
+    const { startMinutes, warmUpMinutes, minutes, drainMinutes, cellars = [] } = this.#options;
     for (const node of this.nodes)
-      this.time.after(START_SPREAD_MS * this.#random.float(), () => node.start());
+      this.time.after(startMinutes * 60_000 * this.#random.float(), () => node.start());
     this.#foreign.start();
     for (const wire of this.wires) this.#flap(wire);
     for (const { node, fromMs, forMs } of cellars) this.#shield(node, fromMs, forMs);

@@ -1,0 +1,131 @@
+/**
+ * Worlds on radio channels that hold today, and the proof that their oracles see. What they cannot hold yet is printed only; the
+ * large ones are `bun run sim:radio`.
+ */
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import type { Mesh } from "../../../runtime/mesh/mesh.ts";
+import { Seen } from "../../../runtime/custody/recipient/seen.ts";
+import { Peer } from "../../../runtime/peer/peer.ts";
+import { FrameType } from "../../../runtime/wire/constants.ts";
+import { bareModem } from "./lora.ts";
+import { reportLines } from "./report.ts";
+import { edge } from "./scenarios.ts";
+import { RadioWorld, type RadioResult, type RadioWorldOptions } from "./world.ts";
+
+const TIMEOUT_MS = 60_000;
+// A world takes what it takes beside others: none of them is about that.
+setDefaultTimeout(TIMEOUT_MS);
+
+/** A gateway and three edge nodes on a bare modem with datagrams of 508 bytes, without a budget of their own. */
+const calm = (seed: number): RadioWorldOptions => ({
+  ...edge(seed),
+  ...{ overhead: bareModem, mtu: 508, ownShare: 1, dutyCycle: 1 },
+  ...{ warmUpMinutes: 40, minutes: 40, drainMinutes: 65, lifetimeMs: 3_600_000 },
+});
+
+/** Nothing is under way any more, and nothing was lost without a word. */
+const allEnd = ({ outcomes, sent }: RadioResult): boolean =>
+  (outcomes["delivered"] ?? 0) + (outcomes["expired"] ?? 0) === sent;
+
+function run(name: string, options: RadioWorldOptions) {
+  const before = process.cpuUsage();
+  const result = new RadioWorld(options).run();
+  const { user, system } = process.cpuUsage(before);
+  console.log(reportLines(name, result, (user + system) / 1e6).join("\n"));
+  return result;
+}
+
+describe("a gateway and edge nodes", () => {
+  for (const seed of [1, 2])
+    test(`seed ${seed}: all mail arrives, once`, () => {
+      const result = run(`edge ${seed}`, calm(seed));
+      expect(result.faults).toEqual([]);
+      expect(result.sent).toBeGreaterThan(10);
+      expect([result.delivered, result.onTime]).toEqual([1, 1]);
+      expect(result.outcomes).toEqual({ delivered: result.sent });
+    });
+
+  test("with foreign traffic all mail ends, and none comes twice", () => {
+    const result = run("edge, 30 % foreign", { ...calm(3), foreignShare: 0.3 });
+    expect(result.faults).toEqual([]);
+    expect(allEnd(result)).toBe(true);
+    expect(Math.abs(result.shares["foreign"]! - 0.3)).toBeLessThan(0.06);
+  });
+
+  test("one seed is one run", () => {
+    const [first, second, other] = [calm(4), calm(4), calm(5)].map((options) =>
+      new RadioWorld(options).run(),
+    );
+    expect(second!.traceHash).toBe(first!.traceHash);
+    expect(other!.traceHash).not.toBe(first!.traceHash);
+  });
+
+  test("what cannot be sent in time expires and is told", () => {
+    const result = new RadioWorld({ ...calm(6), ownShare: 0.001, burstMs: 3_000 }).run();
+    expect(result.faults).toEqual([]);
+    expect(result.outcomes["expired"]).toBeGreaterThan(0);
+  });
+
+  test("mail for who is in a cellar ends, some of it after that", () => {
+    const cellar = { node: 2, fromMs: 70 * 60_000, forMs: 20 * 60_000 };
+    const result = run("edge, cellar", { ...calm(7), cellars: [cellar] });
+    expect(result.faults).toEqual([]);
+    expect(allEnd(result)).toBe(true);
+    expect(result.delayP95Ms).toBeGreaterThan(60_000);
+  });
+});
+
+describe("the oracles see", () => {
+  test("airtime adds up to what was on the air", () => {
+    const world = new RadioWorld({ ...calm(1), minutes: 20, foreignShare: 0.1 });
+    world.run();
+    const sum = [...world.airtime.total.values()].reduce((whole, ms) => whole + ms, 0);
+    expect(sum).toBeCloseTo(world.channel.airtimeMs, 0);
+    const perNode = [...world.airtime.byNode.values()].flatMap((kinds) => [...kinds.values()]);
+    expect(perNode.reduce((whole, ms) => whole + ms, 0)).toBeCloseTo(world.channel.airtimeMs, 0);
+    for (const kind of ["mail", "receipts", "custody", "routing", "handshakes", "foreign"])
+      expect(world.airtime.total.get(kind)).toBeGreaterThan(0);
+  });
+
+  test("mail that is written again before its answer could come", () => {
+    const early = (world: RadioWorld) =>
+      world
+        .run()
+        .early.filter(
+          ({ what, because }) => what.startsWith("bundle ") && because === "the first waits still",
+        ).length;
+    const calmly = early(new RadioWorld({ ...calm(1), minutes: 20 }));
+    const send = Peer.prototype.send;
+    Peer.prototype.send = function (lane, frame) {
+      if (frame[0] === FrameType.bundle) send.call(this, lane, frame);
+      return send.call(this, lane, frame);
+    };
+    try {
+      expect(early(new RadioWorld({ ...calm(1), minutes: 20 }))).toBeGreaterThan(calmly + 10);
+    } finally {
+      Peer.prototype.send = send;
+    }
+  });
+
+  test("mail that comes twice", () => {
+    const has = Seen.prototype.has;
+    Seen.prototype.has = () => false;
+    try {
+      const world = new RadioWorld({ ...calm(3), foreignShare: 0.3, faultsMax: 1 });
+      expect(world.run().faults.join("\n")).toContain("delivered twice");
+    } finally {
+      Seen.prototype.has = has;
+    }
+  });
+
+  test("mail that nobody brings and nobody ends", () => {
+    // The gateway takes custody and forgets; nobody's lifetime is over when the world ends.
+    const mutate = ({ custody: { forwarder } }: Mesh) => {
+      const add = forwarder.add.bind(forwarder);
+      forwarder.add = (holding) => holding.role === "relay" || add(holding);
+    };
+    expect(new RadioWorld({ ...calm(1), drainMinutes: 30, mutate }).run().faults.join("\n")).toContain(
+      "is still",
+    );
+  });
+});
