@@ -64,6 +64,9 @@ describe("a node that never had any link but the radio", () => {
         ["to the west"],
         ["and back", "from the city"],
       ]);
+      // What they asked for says that they have mail sessions: nobody wrote to an identity key, nor in an older form.
+      for (const index of [CITY, WEST, EAST])
+        expect(world.nodes[index]!.disk.rows("session").size).toBeGreaterThan(0);
       for (const { bytes } of world.asked) expect(bytes + LINK_BYTES).toBeLessThanOrEqual(PACKET_BYTES_MAX);
     });
 
