@@ -59,6 +59,16 @@ export const metricTable = {
     help: "addresses and paths that another named and that were not connected to, by what they are",
     labels: ["reason"],
   },
+  godwit_compact_answers_ignored_total: {
+    kind: "counter",
+    help: "answers over slow links to bundles that were never sent, are no longer known, or are others than it means",
+    labels: ["reason"],
+  },
+  godwit_compact_repairs_total: {
+    kind: "counter",
+    help: "bundles over slow links whose references the receiver did not know, by the end that counts",
+    labels: ["end"],
+  },
   godwit_enrolments_total: { kind: "counter", help: "newcomers by outcome", labels: ["outcome"] },
   godwit_frames_unknown_total: {
     kind: "counter",

@@ -25,10 +25,14 @@ export interface Session {
   readonly invite?: Invite | undefined;
   readonly remoteEndpoint: string;
   readonly localEndpoint: string;
+  /** Of the protocol inside the link, the highest that both ends speak. */
+  readonly version: number;
   /** Names the network secret that both ends used; undefined in an open mesh. */
   readonly secretEpoch?: string | undefined;
   readonly linkClass: LinkClass;
   readonly rateBitsPerSecond: number;
+  /** The one that it speaks through, which whoever opened it holds; undefined: it is that itself. */
+  readonly over?: Session;
   /** How long an answer may take on a medium that is carried, ms; 0 or none: as long as the class says. */
   readonly patienceMs?: number;
   /** True over a stream pipe: frames arrive once and in order or the session closes. Over datagrams they may be lost or reordered, never duplicated. */

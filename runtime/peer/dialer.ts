@@ -209,7 +209,8 @@ export class Dialer {
    * and the link shall be under the new one before the old one is closed as a duplicate. False where the session was
    * not dialled from here, or `handshake` failed: the link stays as it is.
    */
-  async renew(old: Session, handshake: DialerDeps["handshake"]): Promise<boolean> {
+  async renew(live: Session, handshake: DialerDeps["handshake"]): Promise<boolean> {
+    const old = live.over ?? live;
     const target = [...this.#targets.values()].find(({ session }) => session === old);
     if (target === undefined || target.state !== "linked" || target.abort !== undefined) return false;
     const abort = this.#abortable(target);

@@ -81,7 +81,7 @@ describe("hello", () => {
     const a = new Node(clock, 1);
     const [old] = sessionPair(clock, a.id, id(2));
     a.peers.adopt(old);
-    old.receive(helloFrame(1, { min: 2, max: 9 }));
+    old.receive(helloFrame(1, { min: 3, max: 9 }));
     expect(old.sent.at(-1)).toEqual(encodeGoodbye(GoodbyeReason.version));
     expect(old.closedWith?.message).toContain("update the older one");
     const [wide] = sessionPair(clock, a.id, id(3));

@@ -2,12 +2,11 @@
  * All neighbours. Takes proven sessions, exchanges hellos, resolves duplicate links and restarts, watches liveness, and
  * tells its owner who came, who went and what arrived. Never dials (dialer.ts), never routes. docs/protocol/frames.md.
  */
-import type { Clock, GodwitError, Log, Random, Timer } from "@godwit/sdk";
+import type { GodwitError, Log, Random, Timer } from "@godwit/sdk";
 import { Backoff } from "../kernel/backoff.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { formatHex, shortId, type NodeId } from "../kernel/ids.ts";
 import type { Regard } from "../kernel/room.ts";
-import type { Metrics } from "../kernel/metrics.ts";
 import { handshakeTiming } from "../link/constants.ts";
 import type { Session } from "../link/types.ts";
 import { FrameType, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN } from "../wire/constants.ts";
@@ -22,6 +21,7 @@ import {
   type GoodbyeReasonCode,
   type Hello,
 } from "../wire/peer-messages.ts";
+import { compacted, type CompactDeps } from "./compact-session.ts";
 import { Crowd } from "./crowd.ts";
 import { Doubles } from "./doubles.ts";
 import { Link } from "./link.ts";
@@ -55,12 +55,9 @@ export const LINKS_OPEN_MAX = 16;
 /** Who tells a neighbour something that it does not wait for room with; a label. */
 export type Teller = "routing" | "membership" | "custody" | "lookups" | "revocations" | "redemptions";
 
-export interface PeersDeps extends OwnHello {
-  readonly self: NodeId;
-  readonly clock: Clock;
+export interface PeersDeps extends OwnHello, CompactDeps {
   readonly random: Random;
   readonly log: Log;
-  readonly metrics: Metrics;
   /** Aborts when the node stops: sessions that come after it are refused. */
   readonly signal: AbortSignal;
   /** No link comes up: the other machine with this identity goes on. */
@@ -130,7 +127,8 @@ export class Peers {
   }
 
   /** Takes a proven session. `onClosed` fires once, when it is gone for whatever reason. */
-  adopt(session: Session, onClosed: (error?: GodwitError) => void = () => {}): void {
+  adopt(proven: Session, onClosed: (error?: GodwitError) => void = () => {}): void {
+    const session = compacted(proven, this.#deps);
     const refusal = this.#refusal(session);
     if (refusal !== undefined) {
       session.open({ frame() {}, drain() {}, closed: onClosed });

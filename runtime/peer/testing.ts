@@ -3,6 +3,7 @@ import type { GodwitError, LinkClass, PipeDirection } from "@godwit/sdk";
 import { asGodwitError } from "../kernel/errors.ts";
 import type { ManualClock } from "../kernel/clock.ts";
 import type { NodeId } from "../kernel/ids.ts";
+import { PROTOCOL_VERSION_MAX } from "../wire/constants.ts";
 import type { Session, SessionHandlers } from "../link/types.ts";
 
 /** IP, TCP with time stamps, record length and tag, item length: what a small frame costs around it. */
@@ -15,6 +16,7 @@ export class FakeSession implements Session {
   readonly direction: PipeDirection;
   readonly remoteEndpoint: string;
   readonly localEndpoint: string;
+  version = PROTOCOL_VERSION_MAX;
   linkClass: LinkClass = "fast";
   rateBitsPerSecond = 1_000_000_000;
   isReliable = true;

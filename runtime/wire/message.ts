@@ -236,7 +236,8 @@ const REFERENCE_BYTES = 4;
 /** Of hex. */
 export const REFERENCE_CHARS = 2 * REFERENCE_BYTES;
 export const RECEIPT_CODE_BYTES = 8;
-const SESSION_RECEIPT_BYTES = REFERENCE_BYTES + 1 + 4 + RECEIPT_CODE_BYTES;
+/** One of a session. */
+export const SESSION_RECEIPT_BYTES = REFERENCE_BYTES + 1 + 4 + RECEIPT_CODE_BYTES;
 const NIBBLE_MAX = 15;
 const U32_MAX = 0xffff_ffff;
 

@@ -1,5 +1,6 @@
 /** Every decoder that stands alone: bytes or text in, a value or a GodwitError out. */
 import closed from "../vectors/closed.json";
+import compactFrames from "../vectors/compact.json";
 import frames from "../vectors/frames.json";
 import joinVectors from "../vectors/join.json";
 import { bech32m } from "@scure/base";
@@ -17,7 +18,7 @@ import { createSealer } from "../../runtime/identity/sealer.ts";
 import { ReceivingKeys } from "../../runtime/identity/session-keys.ts";
 import { sealInSession, sealSegmentsInSession } from "../../runtime/identity/session-seal.ts";
 import { ManualClock } from "../../runtime/kernel/clock.ts";
-import { formatNodeId, parseHex } from "../../runtime/kernel/ids.ts";
+import { formatBundleId, formatNodeId, parseHex } from "../../runtime/kernel/ids.ts";
 import { seededRandom } from "../../runtime/kernel/random.ts";
 import { decodeItems } from "../../runtime/link/items.ts";
 import { HANDSHAKE_BYTES, parseMessage1 } from "../../runtime/link/hello.ts";
@@ -27,6 +28,8 @@ import { decodeInvite, decodeRedemption, encodeInvite, INVITE_BYTES } from "../.
 import { formatToken, parseToken } from "../../runtime/identity/token.ts";
 import * as join from "../../runtime/wire/join-messages.ts";
 import * as bundle from "../../runtime/wire/bundle.ts";
+import * as compact from "../../runtime/wire/compact.ts";
+import { restorePacket, shortenPacket } from "../../runtime/wire/compact-packet.ts";
 import * as member from "../../runtime/wire/member-messages.ts";
 import * as message from "../../runtime/wire/message.ts";
 import * as packet from "../../runtime/wire/packet.ts";
@@ -66,7 +69,7 @@ const pluginPackage = encodePackage(
   utf8.encode("export default 1"),
   generateIdentity(seededRandom(77)),
 );
-const vectors = { ...frames, ...members };
+const vectors = { ...frames, ...compactFrames, ...members };
 const vector = (name: keyof typeof vectors): Uint8Array => parseHex(vectors[name], vectors[name].length / 2)!;
 
 const joinVector = (name: keyof typeof joinVectors): Uint8Array =>
@@ -114,6 +117,10 @@ function wireTargets(): Target[] {
   const one = vector("receipt");
   const receipts = [one, vector("receiptBody")];
   const bodies = [message.encodeReceiptBody([one, one], fill(64, 1)), vector("receiptBody")];
+  const compactBundles = [
+    ...[vector("compactBundleFirst"), vector("compactBundleReferred"), vector("compactBundleDefined")],
+    ...[vector("compactReceipts"), vector("compactClaim")],
+  ];
   return [
     decoder("hello", [vector("hello")], (input) =>
       checkStable(peer.decodeHello(input), peer.encodeHello, peer.decodeHello),
@@ -135,6 +142,32 @@ function wireTargets(): Target[] {
         bundle.decodeBundleFrame,
       );
     }),
+    decoder("compact bundle", compactBundles, (input) => {
+      const short = compact.decodeCompactBundle(input);
+      const id = formatBundleId(new Uint8Array([...short.check, ...fill(16 - short.check.length, 0)]));
+      checkStable(short, (value) => compact.encodeCompactBundle(value, id), compact.decodeCompactBundle);
+      compact.restoreSealed(short, "5c".repeat(8));
+    }),
+    decoder("compact ack", [vector("compactAck")], (input) =>
+      checkStable(compact.decodeCompactAck(input), compact.encodeCompactAck, compact.decodeCompactAck),
+    ),
+    decoder("compact refuse", [vector("compactRefuse")], (input) =>
+      checkStable(
+        compact.decodeCompactRefuse(input),
+        compact.encodeCompactRefuse,
+        compact.decodeCompactRefuse,
+      ),
+    ),
+    decoder("compact hello", [vector("compactHello"), vector("compactHelloWithTime")], (input) =>
+      checkStable(compact.decodeCompactHello(input), compact.encodeCompactHello, compact.decodeCompactHello),
+    ),
+    decoder("compact packet", [vector("compactPacket")], (input) => {
+      const ends = { sender: idA, receiver: alice.id };
+      const short = shortenPacket(restorePacket(input, ends), ends);
+      if (short !== undefined && !Bun.deepEquals(restorePacket(short, ends), restorePacket(input, ends)))
+        throw new Error("not stable");
+    }),
+    decoder("unreadable", [vector("compactUnreadable")], compact.decodeUnreadable),
     decoder("bundle header", [vector("bundleHeader")], (input) =>
       checkStable(bundle.decodeBundleHeader(input), bundle.encodeBundleHeader, bundle.decodeBundleHeader),
     ),

@@ -274,6 +274,7 @@ export class Recipient {
       forwardSecret,
       isUnconfirmed: false,
       trace: journey.trace,
+      hops: journey.hops,
       bundleId: bundle.id,
       wantsReceipt: true,
       session,

@@ -3,10 +3,13 @@
  * its answer could come. It sees the plaintext of each record as the session seals it, so that a frame is known by what it is and
  * not by how long it is.
  */
+import { BoundedMap } from "@godwit/sdk/bounded";
+import { formatHex } from "../../../runtime/kernel/ids.ts";
 import { decodeItems } from "../../../runtime/link/items.ts";
 import type { DatagramSession } from "../../../runtime/link/datagram-session.ts";
 import type { Session } from "../../../runtime/link/types.ts";
 import { BundleKind, decodeBundleFrame, decodeChunk, decodeOffer } from "../../../runtime/wire/bundle.ts";
+import { decodeCompactBundle, isCompactBundle } from "../../../runtime/wire/compact.ts";
 import { FRAME_BYTES_MAX, FrameType } from "../../../runtime/wire/constants.ts";
 import { ControlKind } from "../../../runtime/link/constants.ts";
 import type { Share, Transmission } from "./channel.ts";
@@ -58,6 +61,8 @@ export class AirtimeLedger {
   /** By address, then by kind, ms. */
   readonly byNode = new Map<number, Map<string, number>>();
   readonly total = new Map<string, number>();
+  /** What the average listener hears, its own among it: the use of the channel where not all are in earshot of all. */
+  readonly heard = new Map<string, number>();
   readonly early: EarlyRepeat[] = [];
   /** Datagrams of pipes by kind of their largest part. */
   readonly frames = new Map<string, number>();
@@ -68,17 +73,26 @@ export class AirtimeLedger {
     this.#nowMs = nowMs;
   }
 
-  onSent({ frame, startMs, endMs }: Transmission): void {
+  /** `reach`: which part of all listeners it keeps from talking, 0 to 1. */
+  onSent({ frame, startMs, endMs }: Transmission, reach: number): void {
     const own = this.byNode.get(frame.from) ?? new Map<string, number>();
     this.byNode.set(frame.from, own);
-    for (const { kind, part } of frame.shares)
-      for (const table of [own, this.total])
-        table.set(kind, (table.get(kind) ?? 0) + part * (endMs - startMs));
+    for (const { kind, part } of frame.shares) {
+      const ms = part * (endMs - startMs);
+      for (const table of [own, this.total]) table.set(kind, (table.get(kind) ?? 0) + ms);
+      this.heard.set(kind, (this.heard.get(kind) ?? 0) + ms * reach);
+    }
   }
 
   /** Of one life. */
   newWatcher(node: number): LifeWatcher {
     return new LifeWatcher(node, this, this.#nowMs);
+  }
+
+  /** One datagram was written. */
+  count(items: readonly Item[]): void {
+    const { kind } = items.reduce((most, item) => (item.bytes > most.bytes ? item : most)).known;
+    this.frames.set(kind, (this.frames.get(kind) ?? 0) + 1);
   }
 
   classify(frame: Uint8Array): Known {
@@ -96,6 +110,15 @@ export class AirtimeLedger {
       const { id, offset } = decodeChunk(frame);
       return { kind: this.#bundleKinds.get(id) ?? "other", key: `chunk ${id} ${offset}` };
     }
+    if (isCompactBundle(type)) {
+      const { kind, check, rest } = decodeCompactBundle(frame);
+      // Sent again it may need a longer check.
+      return { kind: kindOf(kind), key: `bundle ${formatHex(check.subarray(0, 2))} ${Bun.hash(rest)}` };
+    }
+    if (type === FrameType.compactHello) return { kind: "handshakes", key: "hello" };
+    if (type === FrameType.helloWanted) return { kind: "handshakes", key: undefined };
+    if (type >= FrameType.compactAck && type <= FrameType.compactUnreadable)
+      return { kind: "custody", key: undefined };
     if (type >= 0x30 && type <= 0x3f) return { kind: "custody", key: undefined };
     if (type >= 0x10 && type <= 0x1f) return { kind: "routing", key: undefined };
     if (type >= 0x40 && type <= 0x4f) return { kind: "membership", key: undefined };
@@ -104,20 +127,39 @@ export class AirtimeLedger {
   }
 
   #noteBundle(id: string, bundleKind: number): Kind {
-    const kind =
-      bundleKind === BundleKind.message ? "mail" : bundleKind === BundleKind.receipt ? "receipts" : "other";
+    const kind = kindOf(bundleKind);
     this.#bundleKinds.set(id, kind);
     return kind;
   }
 }
 
+/** One record while it is sealed: in one datagram or in several. */
+interface Sealing {
+  readonly items: readonly Item[];
+  isNoted: boolean;
+  /** Its datagrams that wait. */
+  waiting: number;
+}
+
+/** Of one pipe. */
+interface Seen {
+  readonly copies: Map<string, Copy>;
+  /** What datagrams were for, by their bytes: pieces of a record come again as they were. */
+  readonly datagrams: BoundedMap<string, readonly Item[]>;
+}
+
+/** Datagrams of a pipe whose bytes are known again. */
+const DATAGRAMS_MAX = 512;
+
+const kindOf = (kind: number): Kind =>
+  kind === BundleKind.message ? "mail" : kind === BundleKind.receipt ? "receipts" : "other";
+
 export class LifeWatcher implements Watcher {
   readonly #node: number;
   readonly #ledger: AirtimeLedger;
   readonly #nowMs: () => number;
-  /** Of the record that is being sealed. */
-  #sealing: readonly Item[] | undefined;
-  readonly #copies = new WeakMap<RadioPipe, Map<string, Copy>>();
+  #sealing: Sealing | undefined;
+  readonly #seen = new WeakMap<RadioPipe, Seen>();
 
   constructor(node: number, ledger: AirtimeLedger, nowMs: () => number) {
     this.#node = node;
@@ -130,7 +172,7 @@ export class LifeWatcher implements Watcher {
     const watched = session as DatagramSession;
     const seal = watched["seal"].bind(watched);
     watched["seal"] = (plaintext: Uint8Array, isBare: boolean) => {
-      this.#sealing = this.#itemsOf(plaintext, isBare);
+      this.#sealing = { items: this.#itemsOf(plaintext, isBare), isNoted: false, waiting: 0 };
       try {
         seal(plaintext, isBare);
       } finally {
@@ -140,29 +182,44 @@ export class LifeWatcher implements Watcher {
   }
 
   written(pipe: RadioPipe, bytes: Uint8Array): { shares: readonly Share[]; left(): void } {
-    const items = this.#sealing ?? [
-      { known: { kind: "handshakes", key: `datagram ${Bun.hash(bytes)}` }, bytes: bytes.length } as const,
-    ];
+    const seen = this.#seenOn(pipe);
+    const name = `datagram ${Bun.hash(bytes)}`;
+    const sealing = this.#sealing;
+    const items = sealing?.items ?? seen.datagrams.get(name) ?? handshakeOf(bytes);
+    seen.datagrams.set(name, items);
+    // The same bytes again are a copy of the datagram; what a record holds is a copy of that, however many datagrams it takes.
+    const ofRecord = sealing === undefined ? [] : keysOf(sealing.items);
+    this.#note(pipe, seen, name);
+    if (sealing?.isNoted === false) for (const key of ofRecord) this.#note(pipe, seen, key);
+    if (sealing !== undefined) {
+      sealing.isNoted = true;
+      sealing.waiting++;
+    }
+    this.#ledger.count(items);
     const whole = items.reduce((sum, item) => sum + item.bytes, 0);
-    const copies = this.#copies.get(pipe) ?? new Map<string, Copy>();
-    this.#copies.set(pipe, copies);
-    const keys = items.flatMap(({ known: { key } }) => (key === undefined ? [] : [key]));
-    for (const key of keys) this.#note(pipe, copies, key);
-    const first = items.reduce((most, item) => (item.bytes > most.bytes ? item : most));
-    this.#ledger.frames.set(first.known.kind, (this.#ledger.frames.get(first.known.kind) ?? 0) + 1);
     return {
       shares: items.map(({ known: { kind }, bytes: part }) => ({ kind, part: part / whole })),
       left: () => {
-        for (const key of keys) {
-          const copy = copies.get(key)!;
-          copy.waiting--;
-          copy.leftAtMs = this.#nowMs();
-        }
+        this.#left(seen, name);
+        if (sealing !== undefined && --sealing.waiting === 0)
+          for (const key of ofRecord) this.#left(seen, key);
       },
     };
   }
 
-  #note(pipe: RadioPipe, copies: Map<string, Copy>, key: string): void {
+  #seenOn(pipe: RadioPipe): Seen {
+    let seen = this.#seen.get(pipe);
+    if (seen === undefined) {
+      const datagrams = new BoundedMap<string, readonly Item[]>({
+        name: "datagrams of a pipe",
+        max: DATAGRAMS_MAX,
+      });
+      this.#seen.set(pipe, (seen = { copies: new Map(), datagrams }));
+    }
+    return seen;
+  }
+
+  #note(pipe: RadioPipe, { copies }: Seen, key: string): void {
     const copy = copies.get(key) ?? { waiting: 0, leftAtMs: Number.NEGATIVE_INFINITY };
     copies.set(key, copy);
     const atMs = this.#nowMs();
@@ -171,6 +228,12 @@ export class LifeWatcher implements Watcher {
     else if (atMs < copy.leftAtMs + pipe.answerMs)
       this.#ledger.early.push({ node: this.#node, what: key, because: "no answer could be there", atMs });
     copy.waiting++;
+  }
+
+  #left({ copies }: Seen, key: string): void {
+    const copy = copies.get(key)!;
+    copy.waiting--;
+    copy.leftAtMs = this.#nowMs();
   }
 
   #itemsOf(plaintext: Uint8Array, isBare: boolean): Item[] {
@@ -190,3 +253,11 @@ export class LifeWatcher implements Watcher {
     return items.length > 0 ? items : [{ known: { kind: "handshakes", key: undefined }, bytes: 1 }];
   }
 }
+
+const handshakeOf = (bytes: Uint8Array): readonly Item[] => [
+  { known: { kind: "handshakes", key: undefined }, bytes: bytes.length },
+];
+
+const keysOf = (items: readonly Item[]): string[] => [
+  ...new Set(items.flatMap(({ known: { key } }) => (key === undefined ? [] : [key]))),
+];

@@ -19,8 +19,11 @@ const HEAD_BYTES = 1;
 const PIPES_MAX = 256;
 /** Datagrams of one pipe that wait: a link is told to stop before the radio's queue is full. */
 const PIPE_FRAMES_MAX = 4;
-/** Nothing of the far end for so long, although something was sent to it since: the link is given up, ms. */
-const SILENCE_MS = 1_800_000;
+/**
+ * Nothing of the far end for so long, not even what it says to all, although something was sent to it since: the pipe is given up, ms. Much of
+ * what is sent asks for no answer, so that a shorter silence says nothing.
+ */
+const SILENCE_MS = 24 * 3_600_000;
 /** Smallest answer of a link, bytes: an empty record. */
 const ANSWER_BYTES = 12;
 /** One answer to strangers' records in this time, ms. */

@@ -118,10 +118,18 @@ export class Radio {
       this.refused++;
       return false;
     }
-    // As its sender numbers them; others' never collide, since the address is in it.
-    const id = this.address * 2 ** 20 + (this.#frames++ % 2 ** 20);
-    this.#enqueue({ from: this.address, to, bytes, id, hops: 0, shares }, done);
+    this.#enqueue({ from: this.address, to, bytes, id: this.#nextId(), hops: 0, shares }, done);
     return true;
+  }
+
+  /** In the name of another, whom nothing on the air proves. Nothing when the queue is full. */
+  sendAs(from: number, to: number | "all", bytes: Uint8Array, shares: readonly Share[]): void {
+    if (!this.isFull) this.#enqueue({ from, to, bytes, id: this.#nextId(), hops: 0, shares }, () => {});
+  }
+
+  /** As its sender numbers them; others' never collide, since the address is in it. */
+  #nextId(): number {
+    return this.address * 2 ** 20 + (this.#frames++ % 2 ** 20);
   }
 
   /** A frame reached it. */

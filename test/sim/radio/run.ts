@@ -1,7 +1,8 @@
 /**
- * `bun run sim:radio [SCENARIO...] [--seed N] [--mtu BYTES] [--own SHARE] [--modem] [--json]`: worlds on radio channels
+ * `bun run sim:radio [SCENARIO...] [--seed N] [--mtu BYTES] [--own SHARE] [--modem] [--beacons] [--json]`: worlds on radio channels
  * (scenarios.ts), a few lines for each: mail, airtime by what it was for, what was repeated too early. `--own`: of the airtime for
- * each node, 0 to 1; `--modem`: a bare modem with datagrams of 508 bytes and no signatures. Exit 1 where an oracle found a fault.
+ * each node, 0 to 1; `--modem`: a bare modem with datagrams of 508 bytes and no signatures; `--beacons`: nobody has an endpoint written
+ * down, all have to hear of each other. Exit 1 where an oracle found a fault.
  */
 import { parseArgs } from "node:util";
 import { bareModem } from "./lora.ts";
@@ -16,6 +17,7 @@ const { values, positionals } = parseArgs({
     mtu: { type: "string" },
     own: { type: "string" },
     modem: { type: "boolean", default: false },
+    beacons: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
   },
 });
@@ -34,6 +36,7 @@ for (const name of positionals.length > 0 ? positionals : Object.keys(scenarios)
   const changed = {
     ...(values.modem ? { overhead: bareModem, mtu: 508 } : {}),
     ...(values.mtu === undefined ? {} : { mtu: Number(values.mtu) }),
+    ...(values.beacons ? { isConfigured: false } : {}),
     ...(values.own === undefined ? {} : { ownShare: Number(values.own), dutyCycle: 1 }),
   };
   const before = process.cpuUsage();

@@ -1,14 +1,16 @@
 /** The worlds of GOALS rows 10, 11 and 17 on radio channels. */
-import { meshtastic, presets } from "./lora.ts";
-import type { RadioWorldOptions } from "./world.ts";
+import { frameBytes, frameMs, meshtastic, presets } from "./lora.ts";
+import type { RadioWorldOptions } from "./options.ts";
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 /** Of the airtime, for each node. */
 const OWN_SHARE = 0.01;
-/** What is offered must not depend on what it is measured with: a message of 100 bytes and its receipt by the figures of row 10, on the air. */
-const MAIL_FRAME_BYTES = 148;
-const RECEIPT_FRAME_BYTES = 40;
+/**
+ * What is offered must not depend on what it is measured with: a message of 100 bytes, its receipt and an acknowledgement of each, by the figures of
+ * row 10 and one byte of the transport, bytes.
+ */
+const TELEX_BYTES = [149, 41, 17, 17] as const;
 
 export const base = {
   lora: presets.longFast,
@@ -22,14 +24,19 @@ export const base = {
   foreignShare: 0,
   startMinutes: 1,
   introduced: false,
+  // Until there are beacons.
+  isConfigured: true,
   bodyBytes: 100,
   lifetimeMs: 3 * HOUR_MS,
 } as const satisfies Partial<RadioWorldOptions>;
 
-/** Messages an hour that fill half of what `nodes` may have of the channel, over so many radio hops. */
-export function halfLoad(nodes: number, airtimeMs: (bytes: number) => number, hops = 1): number {
-  const eachMs = hops * (airtimeMs(MAIL_FRAME_BYTES) + airtimeMs(RECEIPT_FRAME_BYTES));
-  return (0.5 * nodes * OWN_SHARE * HOUR_MS) / eachMs;
+/** Messages an hour that fill half of what `nodes` may have of a LongFast channel, over so many radio hops. */
+export function halfLoad(nodes: number, hops = 1): number {
+  const eachMs = TELEX_BYTES.reduce(
+    (sum, bytes) => sum + frameMs(presets.longFast, frameBytes(meshtastic, bytes, "one")),
+    0,
+  );
+  return (0.5 * nodes * OWN_SHARE * HOUR_MS) / (hops * eachMs);
 }
 
 const everyPair = (nodes: number): (readonly [number, number])[] =>
@@ -37,22 +44,21 @@ const everyPair = (nodes: number): (readonly [number, number])[] =>
     Array.from({ length: nodes - a - 1 }, (_, i) => [a, a + 1 + i] as const),
   );
 
-/** Of a message and its receipt by the figures of row 10 on LongFast, ms: 1,501 and 682. */
-const longFastMs = (bytes: number): number => (bytes > 100 ? 1_501 : 682);
-
 /** (a) All hear all, and nothing but the radio. */
-export const earshot = (seed: number, foreignShare: number, minutes = 120): RadioWorldOptions => ({
+export const earshot = (seed: number, foreignShare: number, isForeignLate = true): RadioWorldOptions => ({
   ...base,
   seed,
   nodes: 10,
   startMinutes: 180,
   warmUpMinutes: 240,
-  minutes,
+  practiceMinutes: 720,
+  minutes: 120,
   drainMinutes: 200,
   foreignShare,
+  isForeignLate,
   hears: (_a, _b, random) => 5 + random.float() * 20,
   peers: everyPair(10),
-  mailPerHour: halfLoad(10, longFastMs),
+  mailPerHour: halfLoad(10),
 });
 
 /** (c) Each hears only the next ones. */
@@ -66,7 +72,7 @@ export const line = (seed: number, nodes: number): RadioWorldOptions => ({
   introduced: true,
   hears: (a, b) => (Math.abs(a - b) === 1 ? 12 : undefined),
   peers: Array.from({ length: nodes - 1 }, (_, at) => [at, at + 1] as const),
-  mailPerHour: halfLoad(nodes, longFastMs, nodes / 2),
+  mailPerHour: halfLoad(nodes, nodes / 2),
 });
 
 /** (d) Fast, slow, fast: two wires and one hop over the air between them. */
@@ -85,7 +91,7 @@ export const bridge = (seed: number): RadioWorldOptions => ({
   ],
   hears: () => 12,
   peers: [[1, 2]],
-  mailPerHour: halfLoad(2, longFastMs),
+  mailPerHour: halfLoad(2),
   pair: (random) => (random.float() < 0.5 ? [0, 3] : [3, 0]),
 });
 
@@ -106,7 +112,8 @@ export const edge = (seed: number): RadioWorldOptions => ({
     [3, 1],
     [4, 1],
   ],
-  mailPerHour: halfLoad(4, longFastMs),
+  // The gateway sends one of each message and its receipt.
+  mailPerHour: halfLoad(2),
   pair: (random) => {
     const [fast, slow] = [random.below(2), 2 + random.below(3)];
     return random.float() < 0.5 ? [fast, slow] : [slow, fast];
@@ -152,7 +159,7 @@ export const islands = (seed: number, hours = 24): RadioWorldOptions => {
       node % PER_ISLAND < 2 ? [] : gateways(islandOf(node)).map((gateway) => [node, gateway] as const),
     ),
     // An island is one channel, and most mail crosses two of them.
-    mailPerHour: halfLoad(ISLANDS * PER_ISLAND, longFastMs, 3) / 4,
+    mailPerHour: halfLoad(ISLANDS * PER_ISLAND, 3) / 4,
   };
 };
 
@@ -161,6 +168,7 @@ export const scenarios: Readonly<Record<string, (seed: number) => RadioWorldOpti
   "earshot-15": (seed) => earshot(seed, 0.15),
   "earshot-30": (seed) => earshot(seed, 0.3),
   "earshot-60": (seed) => earshot(seed, 0.6),
+  "earshot-busy": (seed) => earshot(seed, 0.6, false),
   islands: (seed) => islands(seed),
   "line-3": (seed) => line(seed, 3),
   "line-5": (seed) => line(seed, 5),

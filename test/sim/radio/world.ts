@@ -6,7 +6,6 @@
 import type { Random } from "@godwit/sdk";
 import { seededRandom } from "../../../runtime/kernel/random.ts";
 import { custodyLimitsDefault } from "../../../runtime/custody/context.ts";
-import type { Mesh } from "../../../runtime/mesh/mesh.ts";
 import type { Priority } from "../../../runtime/wire/constants.ts";
 import { checkBounds, checkPackets } from "../bounds.ts";
 import { realIdentity } from "../crypto.ts";
@@ -16,88 +15,16 @@ import { LoopChecker } from "../loops.ts";
 import { SimNode, type SimNodeEvents } from "../node.ts";
 import { SimTime } from "../time.ts";
 import { Workload } from "../workload.ts";
-import { AirtimeLedger, isControl, type EarlyRepeat } from "./airtime.ts";
-import { Channel, type Miss } from "./channel.ts";
-import { ForeignTraffic } from "./foreign.ts";
+import { Air } from "./air.ts";
+import type { AirtimeLedger } from "./airtime.ts";
+import type { Channel } from "./channel.ts";
 import { RadioLife } from "./life.ts";
-import type { Lora, Overhead } from "./lora.ts";
+import type { RadioWorldOptions } from "./options.ts";
 import { endpointOf } from "./port.ts";
 import type { Radio } from "./radio.ts";
-
-export interface RadioWorldOptions {
-  readonly seed: number;
-  readonly nodes: number;
-  /** Minutes in which the nodes start, one after the other in any order. */
-  readonly startMinutes: number;
-  /** Minutes before mail is offered, in which it is, and after the last of it, which must be more than its lifetime. */
-  readonly warmUpMinutes: number;
-  readonly minutes: number;
-  readonly drainMinutes: number;
-  readonly lora: Lora;
-  readonly overhead: Overhead;
-  readonly mtu: number;
-  readonly loss: number;
-  /** Of the channel for each node: its own budget, and how much of it at once, ms. */
-  readonly ownShare: number;
-  readonly burstMs: number;
-  readonly dutyCycle: number;
-  readonly queueFramesMax: number;
-  readonly relayHopsMax?: number;
-  /** Of the channel, for others. */
-  readonly foreignShare: number;
-  /** How well nodes hear each other, dB; undefined: not at all. Asked once for each pair. No radio: -1 of `radioOf`. */
-  readonly hears: (a: number, b: number, random: Random) => number | undefined;
-  /** Which nodes have a radio; without it all. */
-  readonly hasRadio?: (node: number) => boolean;
-  /** Fast edges. */
-  readonly wires?: readonly (readonly [number, number])[];
-  /** Means of how long a wire works and how long it does not, ms; none: it always does. */
-  readonly flaps?: { readonly upMs: number; readonly downMs: number };
-  /** Nodes, of which each cannot be heard for a while: from, and for how long, ms of virtual time. */
-  readonly cellars?: readonly { readonly node: number; readonly fromMs: number; readonly forMs: number }[];
-  /** Which pairs know each other's radio by configuration; the one named first dials. */
-  readonly peers: readonly (readonly [number, number])[];
-  /** All know the records of all, as from a file. */
-  readonly introduced: boolean;
-  readonly mailPerHour: number;
-  readonly bodyBytes: number;
-  readonly lifetimeMs: number;
-  /** Who writes to whom; without it anybody to anybody. */
-  readonly pair?: (random: Random) => readonly [number, number];
-  readonly faultsMax?: number;
-  /** Plants a bug in each node that opens (tests of the checkers only). */
-  readonly mutate?: (mesh: Mesh, node: SimNode) => void;
-}
-
-export interface RadioResult {
-  readonly faults: readonly string[];
-  readonly events: number;
-  readonly traceHash: string;
-  readonly outcomes: Readonly<Record<string, number>>;
-  readonly sent: number;
-  /** Of what was accepted, delivered within ten minutes, 0 to 1. */
-  readonly onTime: number;
-  readonly delivered: number;
-  readonly delayP50Ms: number;
-  readonly delayP95Ms: number;
-  /** Shares of the channel since the start, and while mail was offered, by kind. */
-  readonly shares: Readonly<Record<string, number>>;
-  readonly talkShares: Readonly<Record<string, number>>;
-  readonly control: number;
-  readonly talkControl: number;
-  /** Largest share of one node, own airtime. */
-  readonly ownMost: number;
-  readonly early: readonly EarlyRepeat[];
-  readonly misses: Readonly<Record<Miss, number>>;
-  readonly refused: number;
-  readonly links: number;
-  readonly frames: Readonly<Record<string, number>>;
-}
+import { controlOf, delaysOf, sharesOf, type RadioResult } from "./result.ts";
 
 const POLL_MS = 10_000;
-const ON_TIME_MS = 600_000;
-const FOREIGN_STATIONS = 3;
-const FOREIGN_DB = 20;
 const WIRE: EdgeParams = {
   kind: "stream",
   linkClass: "fast",
@@ -110,36 +37,33 @@ const WIRE: EdgeParams = {
 export class RadioWorld {
   readonly time = new SimTime();
   readonly nodes: SimNode[] = [];
-  readonly radios: (Radio | undefined)[] = [];
+  readonly air: Air;
   readonly wires: Edge[] = [];
   readonly faults: string[] = [];
-  readonly channel: Channel;
-  readonly airtime: AirtimeLedger;
   readonly ledger: Ledger;
   readonly loops: LoopChecker;
   readonly workload: Workload;
   readonly #options: RadioWorldOptions;
   readonly #random: Random;
-  readonly #foreign: ForeignTraffic;
+  /** When and who. */
+  readonly #crashes: Random;
   /** By nonce, virtual ms. */
   readonly #arrivedAtMs = new Map<number, number>();
+  #talkFromMs = 0;
   #talkFrom = new Map<string, number>();
   #talk = new Map<string, number>();
   #isTalking = false;
+  crashed = 0;
 
   constructor(options: RadioWorldOptions) {
     this.#options = options;
     const random = (this.#random = seededRandom(options.seed));
     const { time } = this;
-    const { lora, overhead, loss } = options;
     const fork = () => seededRandom(random.below(2 ** 32));
-    this.channel = new Channel({ time, random: fork(), lora, overhead, loss });
-    this.airtime = new AirtimeLedger(() => time.nowMs);
-    this.channel.onSent = (sent) => this.airtime.onSent(sent);
+    this.air = new Air(options, time, fork());
     this.#makeNodes(random);
-    this.#makeEarshot(random);
     for (const [a, b] of options.wires ?? []) this.#addWire(a, b, fork());
-    this.#foreign = this.#makeForeign(random);
+    this.#crashes = seededRandom(options.seed * 15_486_071 + 4);
     this.ledger = new Ledger(
       () => time.nowMs,
       (text) => this.#fault(text),
@@ -160,20 +84,35 @@ export class RadioWorld {
     };
   }
 
+  get channel(): Channel {
+    return this.air.channel;
+  }
+
+  get airtime(): AirtimeLedger {
+    return this.air.airtime;
+  }
+
+  get radios(): readonly (Radio | undefined)[] {
+    return this.air.radios;
+  }
+
   run(): RadioResult {
-    const { startMinutes, warmUpMinutes, minutes, drainMinutes, cellars = [] } = this.#options;
+    const { startMinutes, warmUpMinutes, practiceMinutes = 0, minutes, drainMinutes } = this.#options;
     for (const node of this.nodes)
       this.time.after(startMinutes * 60_000 * this.#random.float(), () => node.start());
-    this.#foreign.start();
+    this.air.start();
     for (const wire of this.wires) this.#flap(wire);
-    for (const { node, fromMs, forMs } of cellars) this.#shield(node, fromMs, forMs);
     this.#advance(warmUpMinutes * 60_000);
-    this.#talkFrom = new Map(this.airtime.total);
+    this.#practise(practiceMinutes * 60_000);
+    this.air.startTalk();
+    this.#talkFromMs = this.time.nowMs;
+    this.#talkFrom = new Map(this.airtime.heard);
     this.#isTalking = true;
     this.#offer();
+    this.#crash();
     this.#advance(minutes * 60_000);
     this.#isTalking = false;
-    this.#talk = new Map(this.airtime.total);
+    this.#talk = new Map(this.airtime.heard);
     this.#advance(drainMinutes * 60_000, () => this.ledger.open.length === 0);
     this.ledger.checkEnd();
     for (const text of this.loops.audit()) this.#fault(text);
@@ -202,18 +141,51 @@ export class RadioWorld {
 
   /** Poisson arrivals. */
   #offer(): void {
-    const { mailPerHour, bodyBytes, lifetimeMs, pair } = this.#options;
+    const { mailPerHour, lifetimeMs, pair } = this.#options;
     const pauseMs = (-Math.log(1 - this.#random.float()) * 3_600_000) / mailPerHour;
     this.time.after(pauseMs, () => {
       if (!this.#isTalking) return;
-      const [from, to] = pair?.(this.#random) ?? this.#anyPair();
-      const source = this.nodes[from]!;
-      const target = this.nodes[to]!;
-      const priority: Priority = 2;
-      const order = { source, address: target.id, bytes: bodyBytes, priority, lifetimeMs };
-      if (source.mesh !== undefined)
-        void this.workload.send({ ...order, isRepeated: false, isWithdrawn: false }, [target]);
+      this.#send(pair?.(this.#random) ?? this.#anyPair(), lifetimeMs);
       this.#offer();
+    });
+  }
+
+  #practise(forMs: number): void {
+    if (forMs === 0) return;
+    const { peers, minutes, drainMinutes } = this.#options;
+    const lifetimeMs = (minutes + drainMinutes / 2) * 60_000;
+    for (const [a, b] of peers)
+      for (const pair of [[a, b] as const, [b, a] as const])
+        this.time.after(this.#random.float() * forMs, () => this.#send(pair, lifetimeMs));
+    this.#advance(forMs);
+  }
+
+  #send([from, to]: readonly [number, number], lifetimeMs: number): void {
+    const { bodyBytes, addresses } = this.#options;
+    const source = this.nodes[from]!;
+    const target = this.nodes[to]!;
+    const priority: Priority = 2;
+    const address = addresses === "callsigns" ? target.callsign : target.id;
+    const order = { source, address, bytes: bodyBytes, priority, lifetimeMs };
+    if (source.mesh !== undefined)
+      void this.workload.send({ ...order, isRepeated: false, isWithdrawn: false }, [target]);
+  }
+
+  /** While mail is offered; whoever is down then comes back all the same. */
+  #crash(): void {
+    const { crashes } = this.#options;
+    if (crashes === undefined) return;
+    const random = this.#crashes;
+    const draw = (meanMs: number) => -Math.log(1 - random.float()) * meanMs;
+    this.time.after(draw(crashes.pauseMs), () => {
+      if (!this.#isTalking) return;
+      const node = this.nodes[random.below(this.nodes.length)]!;
+      if (node.isUp) {
+        this.crashed++;
+        node.crash(random.float() < 0.5 ? "kill" : "power");
+        this.time.after(draw(crashes.downMs), () => node.start());
+      }
+      this.#crash();
     });
   }
 
@@ -224,10 +196,9 @@ export class RadioWorld {
   }
 
   #makeNodes(random: Random): void {
-    const { nodes: count, seed, mtu, hasRadio = () => true } = this.#options;
+    const { nodes: count, seed, mtu } = this.#options;
     for (let index = 0; index < count; index++) {
-      const radio = hasRadio(index) ? this.#makeRadio(random) : undefined;
-      this.radios.push(radio);
+      const radio = this.radios[index];
       const location = `R${String.fromCharCode(65 + (index % 26))}${String.fromCharCode(65 + Math.floor(index / 26))}`;
       let lives = 0;
       this.nodes.push(
@@ -251,6 +222,7 @@ export class RadioWorld {
                       time: this.time,
                       mtu,
                       airtime: this.airtime,
+                      versionMax: this.#options.versionOf?.(index),
                       seed: (seed * 10_007 + index) * 1_009 + lives++,
                     }),
                 }),
@@ -260,61 +232,6 @@ export class RadioWorld {
         ),
       );
     }
-  }
-
-  #makeRadio(random: Random): Radio {
-    const { queueFramesMax, ownShare, burstMs, dutyCycle, relayHopsMax = 0 } = this.#options;
-    const radio = this.channel.add({
-      address: random.below(2 ** 32),
-      random: seededRandom(random.below(2 ** 32)),
-      queueFramesMax,
-      ownShare,
-      burstMs,
-      dutyCycle,
-      relayHopsMax,
-    });
-    // Its node is not there yet.
-    radio.power(false);
-    return radio;
-  }
-
-  #makeEarshot(random: Random): void {
-    const { nodes, hears } = this.#options;
-    for (let a = 0; a < nodes; a++) {
-      for (let b = a + 1; b < nodes; b++) {
-        const dB = hears(a, b, random);
-        const [radioA, radioB] = [this.radios[a], this.radios[b]];
-        if (dB !== undefined && radioA !== undefined && radioB !== undefined)
-          this.channel.join(radioA, radioB, dB);
-      }
-    }
-  }
-
-  #makeForeign(random: Random): ForeignTraffic {
-    const { foreignShare: share } = this.#options;
-    const stations = Array.from({ length: share > 0 ? FOREIGN_STATIONS : 0 }, () =>
-      this.channel.add({
-        address: random.below(2 ** 32),
-        random: seededRandom(random.below(2 ** 32)),
-        queueFramesMax: 64,
-        ownShare: 1,
-        burstMs: 3_600_000,
-        dutyCycle: 1,
-      }),
-    );
-    for (const [at, station] of stations.entries()) {
-      for (const radio of this.radios)
-        if (radio !== undefined) this.channel.join(station, radio, FOREIGN_DB * random.float());
-      for (const other of stations.slice(0, at)) this.channel.join(station, other, FOREIGN_DB);
-    }
-    const { channel, time } = this;
-    return new ForeignTraffic({
-      channel,
-      stations,
-      share,
-      time,
-      random: seededRandom(random.below(2 ** 32)),
-    });
   }
 
   #addWire(a: number, b: number, random: Random): void {
@@ -335,14 +252,6 @@ export class RadioWorld {
         wire.unblock("both");
         this.#flap(wire);
       });
-    });
-  }
-
-  #shield(node: number, fromMs: number, forMs: number): void {
-    const radio = this.radios[node]!;
-    this.time.after(fromMs, () => {
-      radio.isShielded = true;
-      this.time.after(forMs, () => (radio.isShielded = false));
     });
   }
 
@@ -369,9 +278,9 @@ export class RadioWorld {
   #onOpened(node: SimNode): void {
     this.loops.setLife(node.index, node.life!.number);
     this.ledger.onOpened(node).catch((error: unknown) => this.#fault(String(error)));
-    const { peers, introduced } = this.#options;
+    const { peers, isConfigured, introduced } = this.#options;
     const mesh = node.mesh!;
-    for (const [a, b] of peers)
+    for (const [a, b] of isConfigured ? peers : [])
       if (a === node.index)
         mesh.hints.add(
           "static",
@@ -387,51 +296,34 @@ export class RadioWorld {
   }
 
   #result(): RadioResult {
-    const { warmUpMinutes, minutes } = this.#options;
-    const delays: number[] = [];
-    let sent = 0;
-    for (const { nonce, id, sentAtMs } of this.ledger.messages.values()) {
-      if (id === undefined) continue;
-      sent++;
+    const { minutes } = this.#options;
+    const { time, airtime } = this;
+    const accepted = [...this.ledger.messages.values()].filter(
+      ({ id, sentAtMs }) => id !== undefined && sentAtMs >= this.#talkFromMs,
+    );
+    const delays = accepted.flatMap(({ nonce, sentAtMs }) => {
       const atMs = this.#arrivedAtMs.get(nonce);
-      if (atMs !== undefined) delays.push(atMs - sentAtMs);
-    }
-    delays.sort((a, b) => a - b);
-    const shares = sharesOf(this.airtime.total, new Map(), this.time.nowMs);
+      return atMs === undefined ? [] : [atMs - sentAtMs];
+    });
+    const shares = sharesOf(airtime.heard, new Map(), time.nowMs);
     const talkShares = sharesOf(this.#talk, this.#talkFrom, minutes * 60_000);
-    const talkMs = (warmUpMinutes + minutes) * 60_000;
-    const own = this.radios.flatMap((radio) => (radio === undefined ? [] : [radio.airtimeMs]));
+    const radios = this.radios.filter((radio) => radio !== undefined);
     return {
       faults: this.faults,
-      events: this.time.events,
-      traceHash: this.time.digest(),
+      events: time.events,
+      traceHash: time.digest(),
       outcomes: this.ledger.outcomes,
-      sent,
-      onTime: delays.filter((ms) => ms <= ON_TIME_MS).length / Math.max(1, sent),
-      delivered: delays.length / Math.max(1, sent),
-      delayP50Ms: delays[Math.floor(delays.length / 2)] ?? Number.NaN,
-      delayP95Ms: delays[Math.floor(delays.length * 0.95)] ?? Number.NaN,
+      ...delaysOf(delays, accepted.length),
       shares,
       talkShares,
       control: controlOf(shares),
       talkControl: controlOf(talkShares),
-      ownMost: Math.max(0, ...own) / Math.max(talkMs, this.time.nowMs),
-      early: this.airtime.early,
+      ownMost: Math.max(0, ...radios.map(({ airtimeMs }) => airtimeMs)) / time.nowMs,
+      early: airtime.early,
       misses: this.channel.misses,
-      refused: this.radios.reduce((sum, radio) => sum + (radio?.refused ?? 0), 0),
+      refused: radios.reduce((sum, { refused }) => sum + refused, 0),
       links: this.nodes.reduce((sum, { mesh }) => sum + [...(mesh?.peers.connected ?? [])].length, 0) / 2,
-      frames: Object.fromEntries(this.airtime.frames),
+      frames: Object.fromEntries(airtime.frames),
     };
   }
 }
-
-function sharesOf(
-  now: ReadonlyMap<string, number>,
-  before: ReadonlyMap<string, number>,
-  ms: number,
-): Record<string, number> {
-  return Object.fromEntries([...now].map(([kind, air]) => [kind, (air - (before.get(kind) ?? 0)) / ms]));
-}
-
-const controlOf = (shares: Readonly<Record<string, number>>): number =>
-  Object.entries(shares).reduce((sum, [kind, share]) => sum + (isControl(kind) ? share : 0), 0);
