@@ -267,6 +267,11 @@ export const message = z.object({
     })
     .nullable(),
   trace: z.array(z.object({ node: nodeId, callsign: z.string().nullable(), at: moment })),
+  hops_untraced: count
+    .nullable()
+    .describe(
+      "links before the first of the trace that nobody noted, as over slow links; null of own messages",
+    ),
   forward_secret: z.boolean().nullable(),
 }) satisfies z.ZodType<MessageView>;
 export const messages = z.object({

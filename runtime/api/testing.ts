@@ -60,6 +60,7 @@ export const sampleMessage: MessageView = {
     { node: nodeB, callsign: null, at: "2026-01-01T00:00:00.500Z" },
     { node: nodeA, callsign: "DUN-A", at: "2026-01-01T00:00:01.000Z" },
   ],
+  hops_untraced: 0,
   forward_secret: true,
 };
 

@@ -65,7 +65,7 @@ describe("node records", () => {
     for (const vector of vectors) expect(page).toContain(vector);
   });
 
-  test("golden: the bytes of version 1", () => {
+  test("golden: the bytes of versions 1 to 2", () => {
     const golden = identityFromSeed(GOLDEN_SEED);
     const bytes = encodeRecord(
       golden,
@@ -79,12 +79,28 @@ describe("node records", () => {
       NETWORK,
     );
     expect(formatHex(bytes)).toBe(
-      "0100d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a000102030405010101054c4f4e2d4203147463703a2f2f3139322e302e322e313a34383630040572656c61790524a1b2c3d4090909090909090909090909090909090909090909090909090909090909090916e0ff25acb1b323aa3c5df91a4e2769e214855c0cb20da66e192b5328103bf5c94513068e43d7fc8c5f6e6898183bae5a31e5d2b12230ca9b71eebff154a907",
+      "0100d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a000102030405010201054c4f4e2d4203147463703a2f2f3139322e302e322e313a34383630040572656c61790524a1b2c3d4090909090909090909090909090909090909090909090909090909090909090945e15efe5781fe65c67aa139a6f143714df30cac9da82cffd4d8652b1a1efb93792d3c7d83761eec6bbcf0af49cd2cdc0418607c018bc805fd1d1847c42ec106",
     );
-    expect(formatHex(recordHash(bytes))).toBe("0d0d70a17e9e41e8");
+    expect(formatHex(recordHash(bytes))).toBe("07bd6e495a8b6ecc");
     expect(formatHex(encodeRevocation(golden, golden.id, NETWORK))).toBe(
-      "0101d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511affffffffffff01011aa7a4e475e22586a6cf6dcb944424dce31e70501c7f350b0e5aa5e9dd90d9e521f0807046b2551f950311b6e96d826430cacac4e0929a2a6a96e6de74670703",
+      "0101d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511affffffffffff0102aaa49d985b596faa016441e740370ef795ba8186fc023c14a76cf1db5b15bd6e48003def1d425a4b05578e5026513cd1a927570b125181232a9758dc4d3b6d02",
     );
+  });
+
+  test("what a release of version 1 alone signed reads as ever", () => {
+    const record = decode(
+      Uint8Array.fromHex(
+        "0100d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a000102030405010101054c4f4e2d4203147463703a2f2f3139322e302e322e313a34383630040572656c61790524a1b2c3d4090909090909090909090909090909090909090909090909090909090909090916e0ff25acb1b323aa3c5df91a4e2769e214855c0cb20da66e192b5328103bf5c94513068e43d7fc8c5f6e6898183bae5a31e5d2b12230ca9b71eebff154a907",
+      ),
+    );
+    expect(record).toMatchObject({ callsign: "LON-B", sequence: 0x0102030405, isRevoked: false });
+    expect(formatHex(record.hash)).toBe("0d0d70a17e9e41e8");
+    const revoked = decode(
+      Uint8Array.fromHex(
+        "0101d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511affffffffffff01011aa7a4e475e22586a6cf6dcb944424dce31e70501c7f350b0e5aa5e9dd90d9e521f0807046b2551f950311b6e96d826430cacac4e0929a2a6a96e6de74670703",
+      ),
+    );
+    expect([revoked.id, revoked.isRevoked]).toEqual([record.id, true]);
   });
 
   test("every field comes back, with the whole bytes and their hash", () => {

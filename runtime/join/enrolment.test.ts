@@ -195,6 +195,7 @@ function sessions(of: Session["invite"], remote: Session["remote"], isReliable =
     direction: mine === 0 ? "inbound" : "outbound",
     remoteEndpoint: "mem://x",
     localEndpoint: "mem://y",
+    version: 1,
     linkClass: "fast",
     rateBitsPerSecond: 1e9,
     isReliable,

@@ -144,7 +144,7 @@ describe.each(["stream", "datagram"] as const)("over a %s", (kind) => {
   test("no common version: refused with both ranges", async () => {
     const { a, codes } = await outcome({ kind, a: { versions: { min: 3, max: 4 } } });
     expect(codes).toEqual(["GODWIT_HANDSHAKE_FAILED", "GODWIT_HANDSHAKE_FAILED"]);
-    expect(a.error!.message).toContain("versions 1 to 1");
+    expect(a.error!.message).toContain("versions 1 to 2");
     const mixed = await outcome({
       kind,
       a: { versions: { min: 1, max: 9 } },

@@ -9,6 +9,7 @@ import type { Identity } from "../identity/keys.ts";
 import { Backoff } from "../kernel/backoff.ts";
 import type { Airtime, ChannelBudget } from "../kernel/airtime.ts";
 import type { Clock, Timer } from "../kernel/clock.ts";
+import { type Departure, isWaiting, newDeparture, noteDropped } from "../kernel/departure.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Random } from "../kernel/random.ts";
@@ -17,6 +18,7 @@ import {
   handshakeTiming,
   MTU_MIN,
   patienceOf,
+  QUEUED_TIMEOUT_MS,
   RECORD_FLAG,
   SECRETS_MAX,
   SHARED_REKEY_MS,
@@ -25,6 +27,7 @@ import {
   type SessionLimits,
 } from "./constants.ts";
 import { DatagramSession } from "./datagram-session.ts";
+import { Departures } from "./departures.ts";
 import type { HalfOpenTicket, HandshakeGuard } from "./guard.ts";
 import {
   HANDSHAKE_BYTES,
@@ -36,7 +39,8 @@ import {
 } from "./hello.ts";
 import { Initiator, type Established, type Step } from "./initiator.ts";
 import { Responder, type InviteGate } from "./responder.ts";
-import type { LinkSession, SessionParams } from "./session.ts";
+import { Repeating } from "./repeating.ts";
+import { ANSWERS_AWAITED, type LinkSession, type SessionParams } from "./session.ts";
 import { StreamSession } from "./stream-session.ts";
 import type { Session } from "./types.ts";
 
@@ -103,13 +107,16 @@ class Opening {
   #secretIndex = 0;
   #ticket: HalfOpenTicket | undefined;
   #timeout: Timer | undefined;
-  #resend: Timer | undefined;
+  readonly #departures: Departures;
+  #repeating: Repeating | undefined;
+  /** The last message in answer to one of the far end. */
+  #answered: { readonly bytes: Uint8Array; readonly departure: Departure } | undefined;
+  /** The first message of this end. */
+  #first: Departure | undefined;
   /** Responder: sessions that wait for their first record, newest last. A stream has at most one, a datagram pipe two. */
   #unproven: LinkSession[] = [];
   #session: LinkSession | undefined;
   #isSettled = false;
-  /** Responder: something, on this pipe. */
-  #hasAnswered = false;
   #bytesSent = 0;
   #bytesReceived = 0;
   /** Stream: the handshake message that is arriving. */
@@ -124,6 +131,7 @@ class Opening {
     reject: (error: unknown) => void,
   ) {
     this.#pipe = pipe;
+    this.#departures = new Departures(pipe, options.clock);
     this.#options = options;
     this.#signal = signal;
     this.#resolve = resolve;
@@ -136,7 +144,7 @@ class Opening {
   }
 
   start(): void {
-    const { clock, role } = this.#options;
+    const { role } = this.#options;
     if (this.#signal.aborted) return this.#onAbort();
     try {
       this.#checkPipe();
@@ -149,13 +157,31 @@ class Opening {
       return this.#fail(asGodwitError(error));
     }
     this.#signal.addEventListener("abort", this.#onAbort, { once: true });
-    this.#timeout = clock.after(this.#timing.timeoutMs, () => this.#onTimeout());
+    this.#limit(this.#timing.timeoutMs);
     this.#pipe.open({
       data: (bytes) => (this.#session === undefined ? this.#onData(bytes) : this.#onRecord(bytes)),
       drain: () => this.#session?.pipeDrained(),
+      left: () => {
+        this.#departures.left();
+        this.#session?.pipeLeft();
+      },
       closed: (error) => this.#onClosed(error),
     });
-    if (this.#initiator !== undefined) this.#sendMessage1(this.#initiator, this.#newBackoff());
+    if (this.#initiator !== undefined) this.#sendMessage1(this.#initiator);
+  }
+
+  /** Whoever asks gives the far end its time from when that has left. */
+  #limit(delayMs: number): void {
+    const { clock } = this.#options;
+    this.#timeout = clock.after(delayMs, () => {
+      const nowMs = clock.monotonicMs();
+      const { isTold, answerMs } = this.#departures;
+      const timeoutMs = Math.max(this.#timing.timeoutMs, ANSWERS_AWAITED * answerMs);
+      const isAsking = isTold && this.#initiator !== undefined;
+      const leftMs = isAsking ? (this.#first?.leftAtMs ?? nowMs) + timeoutMs - nowMs : 0;
+      if (leftMs > 0) this.#limit(leftMs);
+      else this.#onTimeout();
+    });
   }
 
   #admit(): void {
@@ -167,8 +193,10 @@ class Opening {
 
   get #timing() {
     const timing = handshakeTiming(this.#pipe.linkClass, patienceOf(this.#pipe));
-    const shared = this.#pipe.medium === undefined ? {} : { resendCapMs: SHARED_RESEND_CAP_MS };
-    return { ...timing, ...shared, timeoutMs: this.#options.timeoutMs ?? timing.timeoutMs };
+    const timeoutMs = this.#options.timeoutMs ?? timing.timeoutMs;
+    // How long the far end waits for airtime nobody sees here.
+    const queuedMs = this.#departures.isTold && this.#options.role === "responder" ? QUEUED_TIMEOUT_MS : 0;
+    return { ...timing, timeoutMs: Math.max(timeoutMs, queuedMs) };
   }
 
   #checkPipe(): void {
@@ -232,47 +260,51 @@ class Opening {
     return this.#options.isBlocked ?? (() => false);
   }
 
-  #newBackoff(): Backoff {
-    const { resendFirstMs, resendCapMs } = this.#timing;
-    return new Backoff({ firstMs: resendFirstMs, capMs: resendCapMs }, this.#options.random);
-  }
-
   /** On datagrams the initiator repeats its message until something moves on; the responder only ever answers. */
-  #sendMessage1(initiator: Initiator, backoff: Backoff): void {
-    if (this.#isSettled) return;
-    const waitMs = this.#waitForAirtimeMs(initiator.message1.length);
-    if (waitMs > 0) {
-      this.#resend = this.#options.clock.after(waitMs, () => this.#sendMessage1(initiator, backoff));
-      return;
-    }
-    this.#write(initiator.message1);
-    if (this.#pipe.kind === "datagram" && !this.#isSettled)
-      this.#resend = this.#options.clock.after(backoff.nextMs(), () =>
-        this.#sendMessage1(initiator, backoff),
-      );
-  }
-
   get #budget(): ChannelBudget | undefined {
     const { medium } = this.#pipe;
     return medium === undefined ? undefined : this.#options.airtime?.of(medium);
   }
 
   /**
-   * Takes the airtime of a message 1; above 0: there is none for so long. A link that mail waits for may be owed; another one is called for, and
-   * again, only where there is enough for all of it.
+   * Takes the airtime of a message 1. A link that mail waits for may be owed; another one is called for, and again, only where there is
+   * enough for all of it.
    */
-  #waitForAirtimeMs(bytes: number): number {
+  #hasAirtime(bytes: number): boolean {
     const budget = this.#budget;
-    if (budget === undefined) return 0;
-    const isForMail = this.#options.airtime!.isForMail(this.#pipe.remote);
-    const need = isForMail ? "mail" : "link";
-    const ms = budget.costMs(bytes, false);
-    return budget.take(ms, "handshakes", need) ? 0 : budget.waitMs(ms, need);
+    if (budget === undefined) return true;
+    const need = this.#options.airtime!.isForMail(this.#pipe.remote) ? "mail" : "link";
+    return budget.take(budget.costMs(bytes, false), "handshakes", need);
   }
 
-  #write(bytes: Uint8Array): void {
+  #sendMessage1(initiator: Initiator): void {
+    const { clock, random } = this.#options;
+    if (this.#pipe.kind === "stream") return this.#write(initiator.message1);
+    const { resendFirstMs, resendCapMs } = this.#timing;
+    const backoff = new Backoff({ firstMs: resendFirstMs, capMs: resendCapMs }, random);
+    this.#repeating = new Repeating({ clock, backoff, answerMs: () => this.#departures.answerMs });
+    this.#repeating.start((departure) => {
+      if (!this.#hasAirtime(initiator.message1.length)) return noteDropped(departure);
+      this.#first ??= departure;
+      this.#write(initiator.message1, departure);
+    });
+  }
+
+  /** Once more, where the far end asks again: but not while the last time waits here still. */
+  #answer(bytes: Uint8Array): void {
+    const last = this.#answered;
+    if (last !== undefined && isWaiting(last.departure) && Buffer.compare(last.bytes, bytes) === 0) return;
+    const budget = this.#budget;
+    if (this.#responder === undefined) budget?.charge(budget.costMs(bytes.length, false), "handshakes");
+    else if (budget?.takeAnswer(bytes.length, last === undefined) === false) return;
+    const departure = newDeparture();
+    this.#answered = { bytes, departure };
+    this.#write(bytes, departure);
+  }
+
+  #write(bytes: Uint8Array, departure?: Departure): void {
     this.#bytesSent += bytes.length;
-    this.#pipe.write(bytes);
+    this.#departures.write(bytes, departure === undefined ? [] : [departure]);
   }
 
   #onData(bytes: Uint8Array): void {
@@ -303,7 +335,8 @@ class Opening {
     this.#bytesReceived += bytes.length;
     // Whoever calls has proved nothing yet: what cannot be answered is not computed either.
     const isAnswerable =
-      this.#responder === undefined || this.#budget?.hasAnswer(ANSWER_BYTES, !this.#hasAnswered) !== false;
+      this.#responder === undefined ||
+      this.#budget?.hasAnswer(ANSWER_BYTES, this.#answered === undefined) !== false;
     if (HANDSHAKE_BYTES[type] === bytes.length && isAnswerable) this.#take(bytes);
     else this.#options.guard.counters.handshakeDatagramsDropped++;
   }
@@ -348,18 +381,6 @@ class Opening {
     }
   }
 
-  /** What the responder says, and the initiator behind its message 1. */
-  #answer(bytes: Uint8Array): void {
-    const budget = this.#budget;
-    if (this.#responder !== undefined) {
-      if (budget?.takeAnswer(bytes.length, !this.#hasAnswered) === false) return;
-      this.#hasAnswered = true;
-    }
-    if (budget !== undefined && this.#initiator !== undefined)
-      budget.charge(budget.costMs(bytes.length, false), "handshakes");
-    this.#write(bytes);
-  }
-
   #onEstablished(established: Established, send: Uint8Array | undefined): void {
     if (this.#initiator !== undefined) {
       const session = this.#newSession(established);
@@ -379,6 +400,7 @@ class Opening {
     const pipe = this.#pipe;
     const params: SessionParams = {
       pipe,
+      departures: this.#departures,
       role,
       own: identity.dh,
       established,
@@ -393,7 +415,10 @@ class Opening {
         ...limits,
       },
       budget: this.#budget,
-      timing: this.#timing,
+      timing: {
+        ...this.#timing,
+        ...(pipe.medium === undefined ? {} : { resendCapMs: SHARED_RESEND_CAP_MS }),
+      },
       bytesSent: this.#bytesSent,
       bytesReceived: this.#bytesReceived,
     };
@@ -458,7 +483,7 @@ class Opening {
   #settle(): void {
     this.#isSettled = true;
     this.#timeout?.cancel();
-    this.#resend?.cancel();
+    this.#repeating?.stop();
     this.#ticket?.release();
     this.#signal.removeEventListener("abort", this.#onAbort);
     this.#unproven = [];

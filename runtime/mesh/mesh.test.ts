@@ -13,6 +13,7 @@ import { generateIdentity } from "../identity/keys.ts";
 import { encodeRecord } from "../identity/record.ts";
 import { type FakeSession } from "../peer/testing.ts";
 import { encodeOffer, makeBundle } from "../wire/bundle.ts";
+import { isCompactBundle } from "../wire/compact.ts";
 import { FrameType } from "../wire/constants.ts";
 import { encodePacket, PacketKind, packetPayload } from "../wire/packet.ts";
 import { encodeBeacon } from "../wire/route-messages.ts";
@@ -154,7 +155,7 @@ test("mail that waits on an edge node leaves when a gateway appears over a slow 
   await settled(clock, mesh.custody.send({ to: farther.id, body: new Uint8Array(8) }));
   const session = neighbour(clock, mesh, identity.id, far, "slow");
   await clock.advance(10);
-  const bundles = () => session.sent.filter(([type]) => type === FrameType.bundle);
+  const bundles = () => session.sent.filter(([type]) => isCompactBundle(type));
   expect(bundles()).toHaveLength(0);
   session.receive(beacon);
   await clock.advance(10);
@@ -177,7 +178,8 @@ describe("members on a node that becomes an edge", () => {
     await clock.advance(200);
     return { ...made, slow, state: () => mesh.members.stateOf(member.id) };
   }
-  const pings = ({ sent }: FakeSession) => sent.filter(([type]) => type === FrameType.packet);
+  const pings = ({ sent }: FakeSession) =>
+    sent.filter(([type]) => type === FrameType.packet || type === FrameType.compactPacket);
 
   test("whom its gateway reaches is not failed, and is when the gateway goes", async () => {
     const { clock, mesh, slow, state } = await edge(true);
@@ -196,6 +198,10 @@ describe("members on a node that becomes an edge", () => {
     slow.receive(beacon);
     await clock.advance(2_000);
     expect(pings(slow)).toHaveLength(1);
+    // One every twenty minutes: the channel is not for asking.
+    await clock.advance(3_600_000);
+    expect(pings(slow).length).toBeLessThanOrEqual(4);
+    expect(pings(slow).length).toBeGreaterThanOrEqual(3);
     await settled(clock, mesh.stop());
   });
 });
@@ -278,17 +284,20 @@ describe("dispatch", () => {
   test("every number of the registry has a taker or is one of those that never come over a link", async () => {
     const { mesh, identity, far, clock, metrics } = await echoMesh();
     const session = neighbour(clock, mesh, identity.id, far);
-    const never = [FrameType.enrolRequest, FrameType.enrolGrant, FrameType.enrolRefuse];
+    const { enrolRequest, enrolGrant, enrolRefuse } = FrameType;
+    // The compact ones are read below the dispatch, on slow links alone.
+    const compact = Object.values(FrameType).filter((type) => type >= 0x70 && type <= 0x78);
+    const never = [enrolRequest, enrolGrant, enrolRefuse, ...compact];
     for (const type of never) session.receive(Uint8Array.of(type));
     expect(session.isClosed).toBe(false);
-    expect(await metrics.render()).toContain("godwit_frames_unknown_total 3");
+    expect(await metrics.render()).toContain(`godwit_frames_unknown_total ${never.length}`);
     const known = Object.values(FrameType).filter((type) => !(never as number[]).includes(type));
     // Each of them is one byte long and no frame: whoever takes it throws, and the link closes, or it is an empty one.
     for (const type of known) {
       const one = neighbour(clock, mesh, identity.id, generateIdentity(seededRandom(type + 100)));
       one.receive(Uint8Array.of(type));
     }
-    expect(await metrics.render()).toContain("godwit_frames_unknown_total 3");
+    expect(await metrics.render()).toContain(`godwit_frames_unknown_total ${never.length}`);
     await mesh.stop();
   });
 

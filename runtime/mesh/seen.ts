@@ -2,6 +2,7 @@
 import type { Channels } from "../channel/channels.ts";
 import type { Custody } from "../custody/custody.ts";
 import type { Names } from "../identity/names.ts";
+import type { LookupQuestions } from "../membership/lookup-questions.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Hints } from "../membership/hints.ts";
 import type { Members } from "../membership/members.ts";
@@ -35,6 +36,7 @@ export interface MeshParts {
   readonly ownRecord: OwnRecord;
   readonly custody: Custody;
   readonly wallClock: NeighbourClocks;
+  readonly lookups: LookupQuestions;
   readonly quarantine: Quarantine;
   readonly places: NamedPlaces;
   readonly dialer: Dialer;

@@ -62,7 +62,7 @@ test("a hello may be owed, and waits where too much is owed already", async () =
   expect(typesOf(session)).toEqual([]);
   budget.charge(-3 * budget.linkMs, "other");
   await clock.advance(60_000);
-  expect(typesOf(session)).toContain(FrameType.hello);
+  expect(typesOf(session)).toContain(FrameType.compactHello);
   expect(budget.sums.handshakes.usedMs).toBeGreaterThan(0);
 });
 
@@ -73,5 +73,5 @@ test("a link on no shared channel asks nobody", async () => {
   node.peers.adopt(session);
   session.receive(hello);
   await clock.advance(1);
-  expect(typesOf(session)).toContain(FrameType.hello);
+  expect(typesOf(session)).toContain(FrameType.compactHello);
 });

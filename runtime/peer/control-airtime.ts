@@ -3,12 +3,13 @@ import type { Airtime, AirtimeNeed, AirtimeUse } from "../kernel/airtime.ts";
 import type { Session } from "../link/types.ts";
 
 /** Who tells a neighbour something that it does not wait for room with; a label. */
-export type Teller = "routing" | "membership" | "custody" | "revocations" | "redemptions";
+export type Teller = "routing" | "membership" | "custody" | "lookups" | "revocations" | "redemptions";
 
 /** What a teller's frames count as; undefined: mail, or asked for already by who tells. */
 const useOf: Readonly<Record<Teller, AirtimeUse | undefined>> = {
   routing: undefined,
   custody: undefined,
+  lookups: undefined,
   membership: "membership",
   revocations: "membership",
   redemptions: "membership",

@@ -195,6 +195,25 @@ describe("a hint", () => {
   });
 });
 
+test("a session is known again where another one speaks over it, as on slow links", async () => {
+  const { clock, scope, far, dialer, sessions } = setup();
+  far.id = node;
+  dialer.add({ endpoint: "lora://a", isPermanent: true });
+  await clock.advance(1_000);
+  const renewed = { remote: node, close() {} } as Session;
+  const over = (session: Session) => ({ remote: node, over: session }) as Session;
+  const renew = async (session: Session) => {
+    const done = dialer.renew(session, async () => renewed);
+    await clock.advance(1_000);
+    return done;
+  };
+  expect(await renew(over({ remote: node } as Session))).toBe(false);
+  expect(await renew(over(sessions[0]!))).toBe(true);
+  expect(sessions.at(-1)).toBe(renewed);
+  expect(await renew(renewed)).toBe(true);
+  await scope.close();
+});
+
 describe("bounds", () => {
   test("32 dials at once; what an operator wrote down does not wait behind thousands of dead hints", async () => {
     const { clock, far, dials, dialer, most } = setup();

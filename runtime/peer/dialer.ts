@@ -72,7 +72,6 @@ export interface DialerDeps {
   isConnected(id: NodeId): boolean;
   /** False: no link is wanted there until `add` tells. Not asked of what is permanent. */
   isWanted?(endpoint: string, knownId: NodeId | undefined): boolean;
-  /** Pauses between tries that fail. */
   backoff?(endpoint: string): BackoffOptions | undefined;
 }
 
@@ -213,7 +212,8 @@ export class Dialer {
    * and the link shall be under the new one before the old one is closed as a duplicate. False where the session was
    * not dialled from here, or `handshake` failed: the link stays as it is.
    */
-  async renew(old: Session, handshake: DialerDeps["handshake"]): Promise<boolean> {
+  async renew(live: Session, handshake: DialerDeps["handshake"]): Promise<boolean> {
+    const old = live.over ?? live;
     const target = [...this.#targets.values()].find(({ session }) => session === old);
     if (target === undefined || target.state !== "linked" || target.abort !== undefined) return false;
     const abort = this.#abortable(target);

@@ -2,14 +2,10 @@
  * All neighbours. Takes proven sessions, exchanges hellos, resolves duplicate links and restarts, watches liveness, and
  * tells its owner who came, who went and what arrived. Never dials (dialer.ts), never routes. docs/protocol/frames.md.
  */
-import type { Clock, GodwitError, Log, Random, Timer } from "@godwit/sdk";
-import type { Airtime } from "../kernel/airtime.ts";
-import { Backoff } from "../kernel/backoff.ts";
+import type { GodwitError, Log, Random } from "@godwit/sdk";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { formatHex, shortId, type NodeId } from "../kernel/ids.ts";
 import type { Regard } from "../kernel/room.ts";
-import type { Metrics } from "../kernel/metrics.ts";
-import { handshakeTiming } from "../link/constants.ts";
 import type { Session } from "../link/types.ts";
 import { FrameType } from "../wire/constants.ts";
 import {
@@ -23,18 +19,17 @@ import {
   type GoodbyeReasonCode,
   type Hello,
 } from "../wire/peer-messages.ts";
+import { compacted, type CompactDeps } from "./compact-session.ts";
 import { ControlAirtime, type Teller } from "./control-airtime.ts";
 import { Crowd } from "./crowd.ts";
 import { Doubles } from "./doubles.ts";
-import { Link } from "./link.ts";
-import { helloOf, type OwnHello } from "./own-hello.ts";
 import { goodbyeName, readHello } from "./far-hello.ts";
+import { Link } from "./link.ts";
+import { helloOf, helloTimeoutMs, type OwnHello, sayHello } from "./own-hello.ts";
 import { type InterfaceOf, leadsWhere, pathKey } from "./path-key.ts";
 import type { PeerEvents } from "./peer-events.ts";
 import { type Lane, Peer } from "./peer.ts";
 
-/** A session that does not say hello in this time, or in that of its class's handshake if longer, is closed. */
-const HELLO_TIMEOUT_MS = 10_000;
 /** Nonce of the probe answer that nobody asked for: over datagrams it says that the hello has come. */
 const HELLO_HEARD = 0;
 /** How long a superseded link stays open, so that the far end has surely seen its replacement. */
@@ -55,12 +50,9 @@ export const CLOSED = "closed";
 /** Links and unfinished sessions of one node, retiring ones included; more are refused. */
 export const LINKS_OPEN_MAX = 16;
 
-export interface PeersDeps extends OwnHello {
-  readonly self: NodeId;
-  readonly clock: Clock;
+export interface PeersDeps extends OwnHello, CompactDeps {
   readonly random: Random;
   readonly log: Log;
-  readonly metrics: Metrics;
   /** Aborts when the node stops: sessions that come after it are refused. */
   readonly signal: AbortSignal;
   /** No link comes up: the other machine with this identity goes on. */
@@ -74,8 +66,6 @@ export interface PeersDeps extends OwnHello {
   /** How many neighbours this machine has room for now, as far as it does not know them; by default PEERS_MAX. */
   roomFor?(): number;
   readonly events: PeerEvents;
-  /** What control may take of channels that all in earshot share; none: whatever it takes. */
-  readonly airtime?: Airtime | undefined;
 }
 
 export class Peers {
@@ -89,6 +79,7 @@ export class Peers {
   readonly #protocolErrors;
   readonly #lostFrames;
   readonly #tooWide;
+  readonly #superseded;
   readonly #turnedAway;
   readonly #gaveWay;
   readonly #refusedFrames;
@@ -100,6 +91,7 @@ export class Peers {
     this.#crowd = new Crowd((id) => deps.welcomeOf(id) === "stranger");
     this.doubles = new Doubles(deps.clock, deps.regard, (id) => deps.events.double?.(id));
     this.#tooWide = deps.metrics.counter("godwit_peer_frames_too_wide_total");
+    this.#superseded = deps.metrics.counter("godwit_peer_frames_superseded_total");
     this.#lostFrames = deps.metrics.counter("godwit_peer_frames_lost_total");
     this.#refusedFrames = deps.metrics.counter("godwit_peer_frames_refused_total");
     this.#beforeHello = deps.metrics.counter("godwit_peer_frames_before_hello_total");
@@ -137,7 +129,8 @@ export class Peers {
   }
 
   /** Takes a proven session. `onClosed` fires once, when it is gone for whatever reason. */
-  adopt(session: Session, onClosed: (error?: GodwitError) => void = () => {}): void {
+  adopt(proven: Session, onClosed: (error?: GodwitError) => void = () => {}): void {
+    const session = compacted(proven, this.#deps);
     const refusal = this.#refusal(session);
     if (refusal !== undefined) {
       session.open({ frame() {}, drain() {}, closed: onClosed });
@@ -149,8 +142,7 @@ export class Peers {
     this.#crowd.enter(session, session);
     let link: Link | undefined;
     let peer: Peer | undefined;
-    const { timeoutMs } = handshakeTiming(session.linkClass, session.patienceMs);
-    const helloTimer = this.#deps.clock.after(Math.max(HELLO_TIMEOUT_MS, timeoutMs), () => session.close());
+    const helloTimer = this.#deps.clock.after(helloTimeoutMs(session), () => session.close());
     let stopHello = () => {};
     session.open({
       frame: (bytes) => {
@@ -203,34 +195,14 @@ export class Peers {
         onClosed(error);
       },
     });
-    stopHello = this.#sayHello(session);
+    const mayTake = (bytes: number) => this.airtime.take(session, bytes, "handshakes", "mail");
+    stopHello = sayHello(session, { ...this.#deps, mayTake }, (bytes) => this.#tooNarrow(session, bytes));
   }
 
   #sayHelloCame(session: Session): void {
     const answer = encodeProbeReply(HELLO_HEARD);
     // Without it the hello would come again, and cost more.
     if (this.airtime.take(session, answer.length, "handshakes", "mail")) session.send(answer);
-  }
-
-  /** Says hello; over datagrams again until the answer, or anything else of a link, shows that it has come. */
-  #sayHello(session: Session): () => void {
-    const { clock, random } = this.#deps;
-    const { resendFirstMs, resendCapMs } = handshakeTiming(session.linkClass);
-    const backoff = new Backoff({ firstMs: resendFirstMs, capMs: resendCapMs }, random);
-    let timer: Timer | undefined;
-    const say = () => {
-      const hello = helloOf(this.#deps);
-      // What a path over datagrams carries may turn out to be less while the far end has not heard it.
-      if (hello.length > session.frameBytesMax) return this.#tooNarrow(session, hello.length);
-      // A link that was made says who is there, owed or not: without it all of it was in vain.
-      if (this.airtime.take(session, hello.length, "handshakes", "mail")) {
-        session.send(hello);
-        session.flush();
-      }
-      if (!session.isReliable) timer = clock.after(backoff.nextMs(), say);
-    };
-    say();
-    return () => timer?.cancel();
   }
 
   /** All neighbours hear what this node says of itself once more, over one link each. */
@@ -348,7 +320,7 @@ export class Peers {
         upAtMs: this.#deps.clock.monotonicMs(),
         isSuccessor,
       },
-      () => this.#tooWide.add(),
+      { tooWide: () => this.#tooWide.add(), superseded: () => this.#superseded.add() },
     );
     this.#peers.set(id, peer);
     peer.addLink(link);

@@ -26,6 +26,8 @@ export function setup() {
   const far: Far = { id: undefined, code: "GODWIT_DIAL_FAILED", takesMs: 0 };
   const dials: { endpoint: string; atMs: number; expected: NodeId | undefined }[] = [];
   const open: { id: NodeId; isClosed: boolean; close(): void }[] = [];
+  /** All that were handed over. */
+  const sessions: Session[] = [];
   const connected = new Set<NodeId>();
   let underway = 0;
   let most = 0;
@@ -60,6 +62,7 @@ export function setup() {
           onClosed();
         },
       };
+      sessions.push(session);
       connected.add(session.remote);
       open.push(held);
     },
@@ -71,5 +74,5 @@ export function setup() {
     for (const session of open.splice(0)) session.close();
     dialer.onPeerDown(node, livedMs);
   };
-  return { clock, scope, far, dials, open, connected, dialer, lose, most: () => most };
+  return { clock, scope, far, dials, open, sessions, connected, dialer, lose, most: () => most };
 }

@@ -24,6 +24,8 @@ export class Node {
   readonly blocked = new Set<NodeId>();
   /** Of this machine, by address. */
   readonly interfaces = new Map<string, string>();
+  /** Records of others that it holds. */
+  readonly known = new Map<NodeId, Uint8Array>();
   readonly welcome = new Set<NodeId>();
   metrics = new Metrics();
   peers: Peers;
@@ -57,6 +59,7 @@ export class Node {
       isStandingDown: () => this.isStandingDown,
       ownRecord: () => new Uint8Array(3),
       toldMs: () => this.toldMs,
+      recordOf: (node) => this.known.get(node),
       isBlocked: (node) => this.blocked.has(node),
       interfaceOf: (address) => this.interfaces.get(address),
       regard: { worthOf: () => "none", shareOf: () => EARLIER_RUN },

@@ -108,29 +108,32 @@ export class SlowLinks {
 
   /** Something that beacons carry is different now: Trickle starts over. */
   changed(): void {
-    for (const [neighbour, link] of this.#links) {
-      if (isShared(neighbour)) {
-        this.#tellNews(neighbour, link);
-        continue;
-      }
-      if (link.intervalMs === BEACON_MIN_MS) continue;
-      link.intervalMs = BEACON_MIN_MS;
-      this.#schedule(neighbour, link);
-    }
+    for (const [neighbour, link] of this.#links) this.#beginAnew(neighbour, link);
   }
 
-  /** Takes `bytes` of airtime; false: there is none left and the frame must not be sent. */
+  #beginAnew(neighbour: Neighbour, link: SlowLink): void {
+    if (isShared(neighbour)) return void this.#tellNews(neighbour, link);
+    if (link.intervalMs === BEACON_MIN_MS) return;
+    link.intervalMs = BEACON_MIN_MS;
+    this.#schedule(neighbour, link);
+  }
+
+  /** As `takeAirtime`, of a frame that is dropped for want of it. */
   mayUseAirtime(neighbour: Neighbour, bytes: number): boolean {
+    if (this.takeAirtime(neighbour, bytes)) return true;
+    if (this.#links.has(neighbour)) this.#core.drop("airtime");
+    return false;
+  }
+
+  /** Takes `bytes` of airtime; false: there is none now, and the frame must not be sent. */
+  takeAirtime(neighbour: Neighbour, bytes: number): boolean {
     const link = this.#links.get(neighbour);
     if (link === undefined) return false;
     // Asked of the channel: all its links share one budget, which counts what it denies.
     if (neighbour.link.takeAirtime !== undefined)
       return neighbour.link.takeAirtime(bytes, this.#isFirst(link) ? "mail" : "control");
     this.#refill(neighbour, link);
-    if (link.tokens < bytes) {
-      this.#core.drop("airtime");
-      return false;
-    }
+    if (link.tokens < Math.min(bytes, SLOW_BURST_BYTES)) return false;
     link.tokens -= bytes;
     return true;
   }
@@ -272,6 +275,8 @@ export class SlowLinks {
       proof === undefined ? beacon.seqno : Math.max(destination.verifiedSeqno, beacon.seqno);
     // A number without its proof could not be told to others, so a route that is told keeps the proven one.
     const seqno = proof === undefined ? beacon.seqno : Math.min(proof.seqno, beacon.seqno);
+    // What beacons say of its proof is another thing now: it sends the next one when it hears that.
+    if (proof !== undefined && beacon.seqno > proof.seqno) this.#beginAnew(from, link);
     const any = link.isThere ? ({ seqno, metric: 0, mtu: MTU_MAX, bottleneck: 0 } as const) : UNREACHABLE;
     const bulk = from.link.takesBulk === true ? any : UNREACHABLE;
     const { candidates } = this.#core.table;

@@ -45,7 +45,7 @@ import { viewDiscovery } from "./discovery.ts";
 import { issueInvite, takeToken } from "./invites.ts";
 import type { PluginHost } from "../plugin/host/host.ts";
 import type { TransitItem } from "../custody/transit/reader.ts";
-import type { TraceEntry } from "../wire/bundle.ts";
+import { type TraceEntry, untracedHops } from "../wire/bundle.ts";
 import type { InboxEntry } from "../custody/recipient/inbox.ts";
 import { finalStates, type OutboxEntry } from "../custody/source/entry.ts";
 import type { Clock, OutgoingMessage } from "@godwit/sdk";
@@ -305,6 +305,7 @@ export class LiveView implements NodeView {
       expires_at: null,
       receipt: null,
       trace: this.#trace(entry.trace),
+      hops_untraced: entry.hopsUntraced ?? 0,
       forward_secret: entry.forwardSecret,
     };
   }
@@ -339,6 +340,7 @@ export class LiveView implements NodeView {
               unconfirmed: receipt.isUnconfirmed,
             },
       trace: this.#trace(receipt?.trace ?? []),
+      hops_untraced: null,
       forward_secret:
         entry.targets.length === 0 ? null : entry.targets.every((target) => target.key !== null),
     };
@@ -357,6 +359,9 @@ export class LiveView implements NodeView {
 
   /** A bundle of others: what it says is not for this node to know. */
   #transitView(holding: TransitItem): MessageView {
+    const untraced = untracedHops(holding);
+    // Where the first of the trace is not the source, what it says is later.
+    const madeAtMs = untraced === 0 ? holding.trace[0]?.atMs : undefined;
     return {
       id: holding.id,
       from: holding.header.source,
@@ -369,12 +374,13 @@ export class LiveView implements NodeView {
       state: holding.state === "relayed" ? "relayed" : "queued",
       reason: holding.waitReason ?? null,
       progress: this.#progress([holding.id]),
-      created_at: isoTime(holding.trace[0]?.atMs ?? 0),
+      created_at: isoTime(madeAtMs ?? this.#deps.clock.wallMs() - holding.ageMs),
       delivered_at: null,
       expires_in_seconds: null,
       expires_at: null,
       receipt: null,
       trace: this.#trace(holding.trace),
+      hops_untraced: untraced,
       forward_secret: null,
     };
   }

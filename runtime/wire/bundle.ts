@@ -49,6 +49,10 @@ export interface Journey {
   readonly trace: readonly TraceEntry[];
 }
 
+/** Links behind it that no entry of the trace stands for: slow ones, and those beyond the longest trace. */
+export const untracedHops = ({ hops, trace }: Pick<Journey, "hops" | "trace">): number =>
+  Math.max(0, hops - trace.length);
+
 export interface Bundle {
   readonly id: BundleId;
   readonly header: BundleHeader;

@@ -5,7 +5,9 @@
 
 /** Versions of the mesh protocol inside a link that this build speaks. */
 export const PROTOCOL_VERSION_MIN = 1;
-export const PROTOCOL_VERSION_MAX = 1;
+export const PROTOCOL_VERSION_MAX = 2;
+/** From this one on links of class slow carry compact frames. docs/protocol/slow.md */
+export const COMPACT_VERSION = 2;
 
 /** First byte of every frame inside a link session. docs/protocol/frames.md */
 export const FrameType = {
@@ -20,6 +22,8 @@ export const FrameType = {
   routeResync: 0x14,
   recordRequest: 0x15,
   record: 0x16,
+  lookup: 0x17,
+  lookupReply: 0x18,
   packet: 0x20,
   bundle: 0x30,
   custodyAck: 0x31,
@@ -41,6 +45,15 @@ export const FrameType = {
   memberBuckets: 0x42,
   memberSync: 0x43,
   memberQuery: 0x44,
+  compactMessage: 0x70,
+  compactReceipts: 0x71,
+  compactBundle: 0x72,
+  compactAck: 0x73,
+  compactRefuse: 0x74,
+  compactUnreadable: 0x75,
+  compactHello: 0x76,
+  helloWanted: 0x77,
+  compactPacket: 0x78,
 } as const;
 
 /** First byte of what a system bundle seals: a node's own business with another. docs/protocol/delivery.md */

@@ -143,6 +143,7 @@ export class LightNode {
       isStandingDown: () => false,
       ownRecord: () => own.record,
       interfaceOf: () => undefined,
+      recordOf: () => undefined,
       isBlocked: () => false,
       regard: noRegard,
       welcomeOf: () => "known" as const,

@@ -18,7 +18,17 @@ import { memoryPipePair, type MemoryPipe } from "../../runtime/link/testing.ts";
 import type { Session } from "../../runtime/link/types.ts";
 import { Router } from "../../runtime/route/router.ts";
 import { TestMesh } from "../../runtime/custody/testing.ts";
-import { encodeOffer, encodeWant, makeBundle, encodeBundleFrame } from "../../runtime/wire/bundle.ts";
+import { compacted } from "../../runtime/peer/compact-session.ts";
+import { FakeSession } from "../../runtime/peer/testing.ts";
+import {
+  decodeBundleFrame,
+  decodeCustodyAck,
+  encodeBundleFrame,
+  encodeOffer,
+  encodeWant,
+  makeBundle,
+} from "../../runtime/wire/bundle.ts";
+import * as compact from "../../runtime/wire/compact.ts";
 import { FrameType } from "../../runtime/wire/constants.ts";
 import * as route from "../../runtime/wire/route-messages.ts";
 import type { Target } from "./engine.ts";
@@ -210,6 +220,75 @@ function routerTarget(): Target {
   };
 }
 
+/** A slow link's end that has sent and taken bundles: whatever its neighbour says, only what was sent is acknowledged, and a frame costs one at most. */
+function compactTarget(): Target {
+  const [self, near, far] = [idOf(1), idOf(2), idOf(3)];
+  const clock = new ManualClock();
+  let raw = new FakeSession(clock, near, "outbound", { local: "lora://x", remote: "lora://y" });
+  let take: (input: Uint8Array) => void = () => {};
+  const sentIds = new Set<string>();
+  let arrived = 0;
+  const header = { kind: 0, priority: 2, source: far, destination: near, lifetimeMs: 60_000 } as const;
+  const bundles = [1, 2, 3].map((fill) => makeBundle(header, new Uint8Array(30).fill(fill)));
+  const toSelf = bundles.map(({ sealed }) => makeBundle({ ...header, destination: self }, sealed));
+  const journey = { remainingMs: 60_000, hops: 1, trace: [] };
+  const restart = () => {
+    raw = new FakeSession(clock, near, "outbound", { local: "lora://x", remote: "lora://y" });
+    Object.assign(raw, { linkClass: "slow", isReliable: false, isCarrying: false });
+    raw.open = ({ frame: deliver }) => void (take = deliver);
+    const session = compacted(raw, { self, clock, metrics: new Metrics(), recordOf: () => frame(90) });
+    session.open({
+      frame(bytes) {
+        arrived++;
+        if (bytes[0] === FrameType.bundle) decodeBundleFrame(bytes);
+        if (bytes[0] === FrameType.custodyAck && isFromCompact)
+          for (const id of decodeCustodyAck(bytes))
+            if (!sentIds.has(id)) throw new Error(`${id} was never sent`);
+      },
+      drain() {},
+      closed() {},
+    });
+    for (const bundle of bundles) {
+      sentIds.add(bundle.id);
+      session.send(encodeBundleFrame(bundle, journey));
+    }
+  };
+  let isFromCompact = false;
+  let frames = 0;
+  const check = compact.ackCheck([bundles[0]!.id]);
+  const common = { kind: 0, priority: 2, sequence: 1, lifetimeMs: 60_000, remainingMs: 1, hops: 1 } as const;
+  const asIs = { seal: { kind: "asIs" }, rest: toSelf[0]!.sealed } as const;
+  const defined = { ...common, ...asIs, source: { index: 0, is: far }, destination: undefined };
+  return {
+    name: "compact session",
+    seeds: [
+      compact.encodeCompactBundle(defined, toSelf[0]!.id),
+      compact.encodeCompactBundle({ ...defined, source: { index: 0 } }, toSelf[0]!.id),
+      compact.encodeCompactAck({ sequences: [0], check }),
+      compact.encodeCompactAck({
+        sequences: [0, 1, 2],
+        check: compact.ackCheck(bundles.map(({ id }) => id)),
+      }),
+      compact.encodeCompactRefuse({ sequence: 0, check, reason: 7, retryAfterMs: 1_000 }),
+      compact.encodeUnreadable(1),
+      compact.encodeCompactHello({ bootId: frame(8), storeEpoch: frame(8), recordHash: frame(8) }),
+      compact.encodeHelloWanted(),
+    ],
+    tokens: [nodeIdBytes(self), nodeIdBytes(near), nodeIdBytes(far)],
+    run(input) {
+      if (frames++ % 500 === 0) restart();
+      clock.runNext(clock.monotonicMs() + 20);
+      const before = raw.sent.length;
+      isFromCompact = input[0] === FrameType.compactAck;
+      take(input);
+      if (raw.sent.length > before + 1) throw new Error("one frame was answered by more");
+    },
+    finish() {
+      if (arrived === 0) throw new Error("nothing was passed on");
+    },
+  };
+}
+
 async function custodyTarget(): Promise<Target> {
   const mesh = new TestMesh();
   const limits = { transitMessagesMax: 200, transitBytesMax: 1_000_000, inboxMessagesMax: 200 };
@@ -345,6 +424,7 @@ export const machineTargets = async (): Promise<Target[]> => [
   await handshakeTarget("datagram", "responder", false),
   await handshakeTarget("datagram", "initiator", true),
   routerTarget(),
+  compactTarget(),
   await custodyTarget(),
   apiBodyTarget(),
   apiPathTarget(),

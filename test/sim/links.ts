@@ -7,7 +7,7 @@ import type { LinkClass, PipeDirection, Random } from "@godwit/sdk";
 import { godwitError } from "../../runtime/kernel/errors.ts";
 import type { NodeId } from "../../runtime/kernel/ids.ts";
 import type { Session, SessionHandlers } from "../../runtime/link/types.ts";
-import { FRAME_BYTES_MAX } from "../../runtime/wire/constants.ts";
+import { FRAME_BYTES_MAX, PROTOCOL_VERSION_MAX } from "../../runtime/wire/constants.ts";
 import type { SimTime } from "./time.ts";
 
 export const HIGH_WATER_BYTES = 256 * 1024;
@@ -36,6 +36,8 @@ export interface EdgeParams {
   readonly jitterMs: number;
   /** Datagrams: share that is lost, 0 to 1. */
   readonly loss: number;
+  /** What the ends agree on; by default the newest. */
+  readonly version?: number;
 }
 
 /** What a session needs of the life of a node at one of its ends. */
@@ -147,6 +149,7 @@ export class SimSession implements Session {
   readonly direction: PipeDirection;
   readonly remoteEndpoint: string;
   readonly localEndpoint: string;
+  readonly version: number;
   readonly linkClass: LinkClass;
   readonly rateBitsPerSecond: number;
   readonly isReliable: boolean;
@@ -183,7 +186,8 @@ export class SimSession implements Session {
     this.remote = remoteHost.id;
     this.remoteEndpoint = endpointOf(edge, remoteHost.index);
     this.localEndpoint = endpointOf(edge, host.index);
-    const { kind, linkClass, rateBitsPerSecond } = edge.params;
+    const { kind, linkClass, rateBitsPerSecond, version = PROTOCOL_VERSION_MAX } = edge.params;
+    this.version = version;
     this.linkClass = linkClass;
     this.rateBitsPerSecond = rateBitsPerSecond;
     this.#highWaterBytes = edge.isSlow ? SLOW_HIGH_WATER_BYTES : HIGH_WATER_BYTES;

@@ -100,6 +100,7 @@ export class Connection {
       direction: node === this.a ? "outbound" : "inbound",
       remoteEndpoint: "sim://far",
       localEndpoint: "sim://near",
+      version: 1,
       linkClass: "fast",
       rateBitsPerSecond: 1e8,
       isReliable: true,

@@ -196,10 +196,12 @@ function messageText({ paint }: CommandContext, message: MessageWithBody): strin
     ],
     paint,
   );
+  const { hops_untraced: untraced } = message;
   const hops = message.trace.map(({ node, callsign, at }) => [
     render.nodeName(node, callsign),
     paint.lag(at, message.created_at),
   ]);
+  if (untraced) hops.unshift([untraced === 1 ? "1 hop not traced" : `${untraced} hops not traced`, "-"]);
   return hops.length === 0 ? text : `${text}\n${table([nodeColumn("HOP"), "AT"], hops, paint)}`;
 }
 

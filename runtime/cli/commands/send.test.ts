@@ -54,6 +54,21 @@ test("the outbox and the message show when it expires, and nothing of one that i
   expect((await godwit("message", messageId1)).out).not.toContain("expires");
 });
 
+test("a message says how many hops nobody noted, before those that are", async () => {
+  for (const [hops_untraced, words] of [
+    [2, "2 hops not traced"],
+    [1, "1 hop not traced"],
+  ] as const) {
+    box({ hops_untraced });
+    const { out } = await godwit("message", messageId1);
+    expect(out).toMatch(new RegExp(`^HOP +AT *\\n${words} +- *\\nNYC-C`, "m"));
+  }
+  for (const hops_untraced of [0, null]) {
+    box({ hops_untraced });
+    expect((await godwit("message", messageId1)).out).not.toContain("traced");
+  }
+});
+
 test("a file keeps its name and type from send to inbox read --save, and nothing is written over", async () => {
   const path = join(folder, "map of it.json");
   writeFileSync(path, '{"a":1}');

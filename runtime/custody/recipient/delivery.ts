@@ -5,7 +5,7 @@
 import type { Teller } from "../../kernel/hub.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import { formatHex, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
-import { TRACE_MAX, type TraceEntry } from "../../wire/bundle.ts";
+import { TRACE_MAX, type TraceEntry, untracedHops } from "../../wire/bundle.ts";
 import type { Share } from "../../kernel/room.ts";
 import { SharedMap } from "../../kernel/shared-map.ts";
 import type { Priority } from "../../wire/constants.ts";
@@ -39,6 +39,8 @@ export interface Arrival {
   readonly forwardSecret: boolean;
   readonly isUnconfirmed: boolean;
   readonly trace: readonly TraceEntry[];
+  /** Links it has crossed; absent: none. */
+  readonly hops?: number;
   /** All zero for a message that never left this node. */
   readonly bundleId: BundleId;
   /** False for transient messages and those of this node itself. */
@@ -247,6 +249,7 @@ export class Delivery {
 
   #prepare(arrival: Arrival): { entry: InboxEntry; told: Told; arrivalOps: StoreOp[] } {
     const { inner, from, share, id, priority, forwardSecret, isUnconfirmed, bundleId } = arrival;
+    const hopsUntraced = untracedHops({ hops: arrival.hops ?? 0, trace: arrival.trace });
     const atMs = this.#ctx.clock.wallMs();
     // As on the way: what is past the longest trace is not recorded, and would make the receipt unreadable.
     const trace = [...arrival.trace, { node: this.#ctx.self, atMs }].slice(0, TRACE_MAX);
@@ -264,17 +267,18 @@ export class Delivery {
       forwardSecret,
       isUnconfirmed,
       trace,
+      ...(hopsUntraced === 0 ? {} : { hopsUntraced }),
       ...(share.isKnown ? {} : { via: share.by }),
     };
     const { session } = arrival;
-    const sessionOps = session === undefined ? [] : this.#sessions.keep(from, session, share);
+    const sessionOps = session === undefined ? [] : this.#sessions.keep(from, session, share, inner);
     const receipt: Receipt = {
       status: ReceiptStatus.delivered,
       messageId: id,
       bundleId,
       atMs,
       isUnconfirmed,
-      ...(session !== undefined && this.#sessions.has(from, session) ? { isSessionKept: true } : {}),
+      ...(session === undefined ? {} : this.#keptOf(from, session, inner)),
       trace,
     };
     const code = session?.receiptCode(receiptSaid(briefOf(receipt), bundleId));
@@ -285,6 +289,17 @@ export class Delivery {
       ...arrival.ops,
     ];
     return { entry, told: { receipt, code }, arrivalOps };
+  }
+
+  /** What the sender may build on from now on. */
+  #keptOf(
+    from: NodeId,
+    session: OpenedSession,
+    inner: InnerMessage,
+  ): Pick<Receipt, "isSessionKept" | "isContextKept"> {
+    if (!this.#sessions.has(from, session)) return {};
+    const isContextKept = this.#sessions.isKeptWith(from, session, inner);
+    return isContextKept ? { isSessionKept: true, isContextKept } : { isSessionKept: true };
   }
 
   async #commit(ops: readonly StoreOp[]): Promise<boolean> {

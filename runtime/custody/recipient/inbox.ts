@@ -49,6 +49,8 @@ export interface InboxEntry {
   readonly forwardSecret: boolean;
   readonly isUnconfirmed: boolean;
   readonly trace: readonly TraceEntry[];
+  /** Links before the first of it that nobody noted; absent: none. */
+  readonly hopsUntraced?: number;
   /** Running time of this node at delivery: retention counts from here. Undefined: a release wrote it that counted none. */
   readonly atRunMs?: number;
   /** Whose share it counts to, of a stranger: the source address, or the known neighbour, that it came from. */
@@ -68,6 +70,7 @@ const isInboxEntry = hasFields({
   forwardSecret: isFlag,
   isUnconfirmed: isFlag,
   trace: isTrace,
+  hopsUntraced: isAbsentOr(isCount),
   atRunMs: isAbsentOr(isTime),
   via: isAbsentOr(isText(256)),
 });

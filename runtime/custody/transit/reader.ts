@@ -2,13 +2,19 @@
 import type { BundleId } from "../../kernel/ids.ts";
 import { PAGE_ROWS_MAX, type SlottedRow } from "../../store/types.ts";
 import type { BundleHeader } from "../../wire/bundle.ts";
-import type { CustodyContext, Holding, Page } from "../context.ts";
+import { type CustodyContext, deadlineOf, type Holding, type Page } from "../context.ts";
 import type { Forwarder } from "../forwarding/forwarder.ts";
 import { canReach } from "../lanes.ts";
 import type { TransitRow } from "./row.ts";
 
 /** A bundle as it is shown. */
-export type TransitItem = Pick<Holding, "id" | "header" | "sealedBytes" | "state" | "trace" | "waitReason">;
+export type TransitItem = Pick<
+  Holding,
+  "id" | "header" | "sealedBytes" | "state" | "trace" | "waitReason" | "hops"
+> & {
+  /** What is over of its life, ms. */
+  readonly ageMs: number;
+};
 
 export interface TransitReaderDeps {
   inMemory(id: BundleId): Holding | undefined;
@@ -46,15 +52,18 @@ export class TransitReader {
   #shown(row: SlottedRow): TransitItem | undefined {
     const held = this.#deps.inMemory(row.key as BundleId);
     if (held !== undefined) {
-      const { id, header, sealedBytes, trace, state } = held;
+      const { id, header, sealedBytes, trace, state, hops } = held;
       const isBehind = state === "ready" && held.waitReason === undefined;
       const waitReason = isBehind ? this.#sleepReason(header) : held.waitReason;
-      return { id, header, sealedBytes, trace, state, waitReason };
+      const ageMs = header.lifetimeMs - (held.deadlineMs - this.#ctx.clock.monotonicMs());
+      return { id, header, sealedBytes, trace, hops, ageMs, state, waitReason };
     }
     const asleep = this.#deps.asleep(row);
     if (asleep === undefined) return undefined;
-    const { id, header, sealedBytes, trace } = asleep;
-    return { id, header, sealedBytes, trace, state: "ready", waitReason: this.#sleepReason(header) };
+    const { id, header, sealedBytes, trace, hops, lifetime } = asleep;
+    const ageMs = header.lifetimeMs - (deadlineOf(this.#ctx, lifetime) - this.#ctx.clock.monotonicMs());
+    const waitReason = this.#sleepReason(header);
+    return { id, header, sealedBytes, trace, hops, ageMs, state: "ready", waitReason };
   }
 
   #sleepReason({ destination }: BundleHeader): string {

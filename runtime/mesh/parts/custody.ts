@@ -63,11 +63,14 @@ export function custodyPart({ mesh, deps, kept }: PartContext): PartOf<Custody> 
         wrote(id) {
           kept.acquaintances.wrote(id);
           // Its record may have had to yield to others before anybody here had a use for it.
-          if (kept.records.get(id) !== undefined) return;
-          mesh.router.wantRecord(id);
-          // Whoever is in earshot tells it in his hello.
-          mesh.channels.want(id, !mesh.router.reachable(id));
+          if (kept.records.get(id) === undefined) {
+            mesh.router.wantRecord(id);
+            // Whoever is in earshot tells it in his hello.
+            mesh.channels.want(id, !mesh.router.reachable(id));
+          }
+          mesh.lookups.onWrote(id);
         },
+        waits: (address, awaited) => mesh.lookups.onAwaited(address, awaited),
       },
     },
     {

@@ -29,6 +29,7 @@ export function peersPart({ mesh, deps, kept, scope, dispatch, tell }: PartConte
     isStandingDown: () => mesh.otherLives.life === "standing-down",
     ownRecord: () => mesh.ownRecord.bytes,
     toldMs: () => time.toldMs,
+    recordOf: (id) => records.get(id)?.bytes,
     isBlocked: (id) => mesh.isRefused(id),
     interfaceOf: (address) => deps.addresses().find((own) => own.address === address)?.interface,
     regard: kept.acquaintances,

@@ -245,6 +245,8 @@ export interface MessageView {
     unconfirmed: boolean;
   } | null;
   trace: { node: NodeId; callsign: string | null; at: string }[];
+  /** Links before the first of the trace that nobody noted, as over slow links; null where only the receipt, which does not tell it, says the way. */
+  hops_untraced: number | null;
   /** False when it was sealed to an identity key because no prekey was known, null when not yet sealed. */
   forward_secret: boolean | null;
 }

@@ -44,7 +44,7 @@ export class Air {
   }
 
   start(): void {
-    this.#foreign.start();
+    if (this.#options.isForeignLate !== true) this.#foreign.start();
     this.#attacker?.start();
     for (const { node, fromMs, forMs } of this.#options.cellars ?? []) {
       const radio = this.radios[node]!;
@@ -53,6 +53,11 @@ export class Air {
         this.#time.after(forMs, () => (radio.isShielded = false));
       });
     }
+  }
+
+  /** Mail counts from now on. */
+  startTalk(): void {
+    if (this.#options.isForeignLate === true) this.#foreign.start();
   }
 
   #makeRadio(random: Random): Radio {

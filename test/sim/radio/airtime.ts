@@ -4,10 +4,12 @@
  * not by how long it is.
  */
 import { BoundedMap } from "@godwit/sdk/bounded";
+import { formatHex } from "../../../runtime/kernel/ids.ts";
 import { decodeItems } from "../../../runtime/link/items.ts";
 import type { DatagramSession } from "../../../runtime/link/datagram-session.ts";
 import type { Session } from "../../../runtime/link/types.ts";
 import { BundleKind, decodeBundleFrame, decodeChunk, decodeOffer } from "../../../runtime/wire/bundle.ts";
+import { decodeCompactBundle, isCompactBundle } from "../../../runtime/wire/compact.ts";
 import { FRAME_BYTES_MAX, FrameType } from "../../../runtime/wire/constants.ts";
 import { ControlKind } from "../../../runtime/link/constants.ts";
 import type { Share, Transmission } from "./channel.ts";
@@ -108,6 +110,15 @@ export class AirtimeLedger {
       const { id, offset } = decodeChunk(frame);
       return { kind: this.#bundleKinds.get(id) ?? "other", key: `chunk ${id} ${offset}` };
     }
+    if (isCompactBundle(type)) {
+      const { kind, check, rest } = decodeCompactBundle(frame);
+      // Sent again it may need a longer check.
+      return { kind: kindOf(kind), key: `bundle ${formatHex(check.subarray(0, 2))} ${Bun.hash(rest)}` };
+    }
+    if (type === FrameType.compactHello) return { kind: "handshakes", key: "hello" };
+    if (type === FrameType.helloWanted) return { kind: "handshakes", key: undefined };
+    if (type >= FrameType.compactAck && type <= FrameType.compactUnreadable)
+      return { kind: "custody", key: undefined };
     if (type >= 0x30 && type <= 0x3f) return { kind: "custody", key: undefined };
     if (type >= 0x10 && type <= 0x1f) return { kind: "routing", key: undefined };
     if (type >= 0x40 && type <= 0x4f) return { kind: "membership", key: undefined };
@@ -116,8 +127,7 @@ export class AirtimeLedger {
   }
 
   #noteBundle(id: string, bundleKind: number): Kind {
-    const kind =
-      bundleKind === BundleKind.message ? "mail" : bundleKind === BundleKind.receipt ? "receipts" : "other";
+    const kind = kindOf(bundleKind);
     this.#bundleKinds.set(id, kind);
     return kind;
   }
@@ -140,6 +150,9 @@ interface Seen {
 
 /** Datagrams of a pipe whose bytes are known again. */
 const DATAGRAMS_MAX = 512;
+
+const kindOf = (kind: number): Kind =>
+  kind === BundleKind.message ? "mail" : kind === BundleKind.receipt ? "receipts" : "other";
 
 export class LifeWatcher implements Watcher {
   readonly #node: number;

@@ -25,6 +25,8 @@ export interface RadioLifeOptions {
   readonly mtu: number;
   readonly airtime: AirtimeLedger;
   readonly seed: number;
+  /** The newest protocol version that it speaks over the radio; by default that of this build. */
+  readonly versionMax?: number | undefined;
 }
 
 export class RadioLife implements LifeTransport {
@@ -77,6 +79,10 @@ export class RadioLife implements LifeTransport {
     return this.port.dial(endpoint);
   }
 
+  get #versions(): typeof VERSIONS {
+    return { ...VERSIONS, max: this.#options.versionMax ?? VERSIONS.max };
+  }
+
   async handshake(pipe: Pipe, remote: NodeId | undefined, signal: AbortSignal): Promise<Session> {
     const { life } = this.#options;
     const session = await openSession(
@@ -91,6 +97,7 @@ export class RadioLife implements LifeTransport {
         guard: this.guard,
         airtime: this.airtime,
         sourceKey: pipe.remote,
+        versions: this.#versions,
         isBlocked: (id) => this.#mesh?.isRefused(id) === true,
         ...(remote === undefined ? {} : { remote }),
       },
@@ -117,7 +124,7 @@ export class RadioLife implements LifeTransport {
       identity: this.#options.life.node.identity.keys!,
       network: NETWORK,
       keys: [networkKeys(NETWORK, undefined)],
-      versions: VERSIONS,
+      versions: this.#versions,
       guard: this.guard,
       source: remote,
       invites: undefined,

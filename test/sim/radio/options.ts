@@ -26,8 +26,9 @@ export interface RadioWorldOptions {
   readonly dutyCycle: number;
   readonly queueFramesMax: number;
   readonly relayHopsMax?: number;
-  /** Of the channel, for others. */
+  /** Of the channel, for others, from the start or from when mail counts. */
   readonly foreignShare: number;
+  readonly isForeignLate?: boolean;
   /** How well nodes hear each other, dB; undefined: not at all. Asked once for each pair. No radio: -1 of `radioOf`. */
   readonly hears: (a: number, b: number, random: Random) => number | undefined;
   /** Which nodes have a radio; without it all. */
@@ -56,6 +57,8 @@ export interface RadioWorldOptions {
   /** Who writes to whom; without it anybody to anybody. */
   readonly pair?: (random: Random) => readonly [number, number];
   readonly faultsMax?: number;
+  /** The newest protocol version that a node speaks over the radio; without it that of this build. */
+  readonly versionOf?: (node: number) => number;
   /** Plants a bug in each node that opens (tests of the checkers only). */
   readonly mutate?: (mesh: Mesh, node: SimNode) => void;
 }

@@ -45,16 +45,17 @@ const everyPair = (nodes: number): (readonly [number, number])[] =>
   );
 
 /** (a) All hear all, and nothing but the radio. */
-export const earshot = (seed: number, foreignShare: number, minutes = 120): RadioWorldOptions => ({
+export const earshot = (seed: number, foreignShare: number, isForeignLate = true): RadioWorldOptions => ({
   ...base,
   seed,
   nodes: 10,
   startMinutes: 180,
   warmUpMinutes: 240,
   practiceMinutes: 720,
-  minutes,
+  minutes: 120,
   drainMinutes: 200,
   foreignShare,
+  isForeignLate,
   hears: (_a, _b, random) => 5 + random.float() * 20,
   peers: everyPair(10),
   mailPerHour: halfLoad(10),
@@ -167,6 +168,7 @@ export const scenarios: Readonly<Record<string, (seed: number) => RadioWorldOpti
   "earshot-15": (seed) => earshot(seed, 0.15),
   "earshot-30": (seed) => earshot(seed, 0.3),
   "earshot-60": (seed) => earshot(seed, 0.6),
+  "earshot-busy": (seed) => earshot(seed, 0.6, false),
   islands: (seed) => islands(seed),
   "line-3": (seed) => line(seed, 3),
   "line-5": (seed) => line(seed, 5),

@@ -104,6 +104,7 @@ export class RadioWorld {
     for (const wire of this.wires) this.#flap(wire);
     this.#advance(warmUpMinutes * 60_000);
     this.#practise(practiceMinutes * 60_000);
+    this.air.startTalk();
     this.#talkFromMs = this.time.nowMs;
     this.#talkFrom = new Map(this.airtime.heard);
     this.#isTalking = true;
@@ -221,6 +222,7 @@ export class RadioWorld {
                       time: this.time,
                       mtu,
                       airtime: this.airtime,
+                      versionMax: this.#options.versionOf?.(index),
                       seed: (seed * 10_007 + index) * 1_009 + lives++,
                     }),
                 }),

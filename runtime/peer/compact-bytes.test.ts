@@ -1,0 +1,84 @@
+/** What a message, a one-shot and a receipt take on a slow medium at each hop: real frames in real records. docs/protocol/slow.md "Sizes". */
+import { expect, test } from "bun:test";
+import { ReceivingKeys } from "../identity/session-keys.ts";
+import { sealInSession } from "../identity/session-seal.ts";
+import type { NodeId } from "../kernel/ids.ts";
+import { bytesOf } from "../link/fixture.ts";
+import { type Bundle, BundleKind, encodeBundleHeader, makeBundle } from "../wire/bundle.ts";
+import { LIFETIME_DEFAULT_MS } from "../wire/constants.ts";
+import { encodeSessionReceipts } from "../wire/message.ts";
+import { type CompactPair, identityOf, openCompactPair, sendAcknowledged } from "./testing-compact.ts";
+
+const TEXT_BYTES = 100;
+/** What is inside the seal before the text. */
+const INSIDE = { session: 5, oneShot: 15 } as const;
+const COUNTER_MAX = 0xffff;
+const MAX = { session: 48, oneShot: 90, receipt: 40, packet: 200 } as const;
+
+const stations = [1, 2, 3, 4].map(identityOf);
+const headerOf = (kind: number, source: NodeId, destination: NodeId) => ({
+  ...{ kind, priority: 2 as const, source, destination, lifetimeMs: LIFETIME_DEFAULT_MS },
+});
+
+function message(from: NodeId, to: NodeId, counter: number, kind: "session" | "oneShot"): Bundle {
+  const header = headerOf(BundleKind.message, from, to);
+  const agreed = kind === "oneShot" ? { keyId: 0x01020304, ephemeral: bytesOf(32, 9) } : undefined;
+  const key = new ReceivingKeys(bytesOf(32, 7)).key(counter);
+  const binding = { network: "telex", from, to, associated: encodeBundleHeader(header) };
+  const plaintext = bytesOf(INSIDE[kind] + TEXT_BYTES, 0x41);
+  return makeBundle(header, sealInSession({ id: bytesOf(8, 5), agreed, counter, key }, binding, plaintext));
+}
+
+const receipt = (from: NodeId, to: NodeId, atS: number): Bundle =>
+  makeBundle(
+    headerOf(BundleKind.receipt, from, to),
+    encodeSessionReceipts([{ reference: "b1b2b3b4", status: 1, flags: 0, atS, code: bytesOf(8, 3) }]),
+  );
+
+/** The links of a path over so many hops. */
+const pathOf = (hops: number): Promise<CompactPair[]> =>
+  Promise.all(Array.from({ length: hops }, (_, i) => openCompactPair([stations[i]!, stations[i + 1]!])));
+
+/** The datagrams of one bundle over a path whose links know what it names, the largest; and of the acknowledgement. */
+async function most(path: readonly CompactPair[], make: (n: number) => Bundle) {
+  let [sent, acknowledged] = [0, 0];
+  for (const [i, link] of path.entries()) {
+    await sendAcknowledged(link, make(1), { remainingMs: LIFETIME_DEFAULT_MS - 5_000, hops: i });
+    const took = await sendAcknowledged(link, make(2), { remainingMs: LIFETIME_DEFAULT_MS - 5_000, hops: i });
+    sent = Math.max(sent, took.sent);
+    acknowledged = Math.max(acknowledged, took.acknowledged);
+  }
+  return { sent, acknowledged };
+}
+
+test.each([1, 2, 3])("a message, a one-shot and a receipt over %d hops", async (hops) => {
+  const path = await pathOf(hops);
+  const [from, to] = [stations[0]!.id, stations[hops]!.id];
+  // The longest counter, and the shortest.
+  const last = await most(path, (n) => message(from, to, COUNTER_MAX - n, "session"));
+  const session = await most(path, (n) => message(from, to, n, "session"));
+  const oneShot = await most(path, (n) => message(from, to, n, "oneShot"));
+  const receipts = await most(path, (n) => receipt(from, to, n));
+  const row = {
+    hops,
+    session: session.sent - TEXT_BYTES,
+    longestCounter: last.sent - TEXT_BYTES,
+    oneShot: oneShot.sent - TEXT_BYTES,
+    receipt: receipts.sent,
+    custodyAck: session.acknowledged,
+  };
+  console.info(JSON.stringify(row));
+  expect(row.longestCounter).toBeLessThanOrEqual(MAX.session);
+  expect(row.oneShot).toBeLessThanOrEqual(MAX.oneShot);
+  expect(row.receipt).toBeLessThanOrEqual(MAX.receipt);
+  expect(Math.max(last.sent, oneShot.sent, receipts.sent)).toBeLessThanOrEqual(MAX.packet);
+  expect(row.custodyAck).toBeLessThanOrEqual(16);
+  // What docs/protocol/slow.md says.
+  expect([row.session, row.longestCounter, row.oneShot, row.receipt, row.custodyAck]).toEqual(
+    [
+      [43, 45, 87, 36, 15],
+      [44, 46, 89, 38, 15],
+      [45, 47, 90, 39, 15],
+    ][hops - 1]!,
+  );
+});
