@@ -26,7 +26,7 @@ function takenIn(clock: ManualClock, budget: ChannelBudget, hours: number): numb
   return ms;
 }
 
-test("all that share a channel take 1.6 % of it together, a gateway the part of four", () => {
+test("all that share a channel take 1.2 % of it together, a gateway the part of four", () => {
   for (const [others, gateways, isGateway, weight, all] of [
     [0, 0, false, 1, 1],
     [9, 0, false, 1, 10],
@@ -51,17 +51,21 @@ test("however many names are heard, what is left lets a newcomer speak", () => {
   expect(budget.share).toBe(CONTROL_SHARE / WEIGHT_MAX);
 });
 
-test("saving ends with one link and a half, and mail may owe one", () => {
+test("saving ends with one link, and mail may owe two", () => {
   const clock = new ManualClock();
   const budget = new ChannelBudget(clock, channel());
   clock.jumpTo(1_000 * 3_600_000);
-  expect(budget.savedMs).toBe(1.5 * budget.linkMs);
+  expect(budget.savedMs).toBe(budget.linkMs);
   let ms = 0;
   while (budget.take(100, "handshakes", "mail")) ms += 100;
-  expect(ms).toBeGreaterThan(2.5 * budget.linkMs - 100.1);
-  expect(ms).toBeLessThanOrEqual(2.5 * budget.linkMs);
+  expect(ms).toBeGreaterThan(3 * budget.linkMs - 100.1);
+  expect(ms).toBeLessThanOrEqual(3 * budget.linkMs);
   expect(budget.take(1, "routing")).toBe(false);
   expect(budget.sums.routing.refused).toBe(1);
+  // Another link is begun when nothing is owed any more.
+  expect(budget.has(1, "handshakes", "begin")).toBe(false);
+  clock.jumpTo(1_000 * 3_600_000 + (2 * budget.linkMs) / CONTROL_SHARE);
+  expect(budget.has(1, "handshakes", "begin")).toBe(true);
 });
 
 test("a call that no mail waits for needs all of a link to be there", () => {
@@ -73,8 +77,8 @@ test("a call that no mail waits for needs all of a link to be there", () => {
   budget.charge(10, "other");
   expect(budget.has(10, "handshakes", "link")).toBe(false);
   expect(budget.has(10, "handshakes", "control")).toBe(true);
-  const waitMs = budget.waitMs(10, "link");
-  clock.jumpTo(waitMs + 1);
+  expect(budget.has(10, "handshakes", "begin")).toBe(true);
+  clock.jumpTo(20 / CONTROL_SHARE);
   expect(budget.has(10, "handshakes", "link")).toBe(true);
 });
 
@@ -112,13 +116,13 @@ test("callers get three quarters of it, one link at a time, and what they begin 
   }
   const earnedMs = 6_000 * 60_000 * CONTROL_SHARE;
   expect(answersMs - fromMs).toBeLessThanOrEqual(0.75 * earnedMs + budget.linkMs);
-  expect(budget.take(budget.linkMs, "beacons")).toBe(true);
+  expect(budget.take(budget.linkMs / 4, "beacons")).toBe(true);
 });
 
 test("what is larger than a datagram costs what its pieces cost", () => {
   const budget = new ChannelBudget(new ManualClock(), { ...channel(), airtimeMs: (bytes) => 100 + bytes });
   expect(budget.costMs(200, false)).toBe(300);
-  expect(budget.costMs(201, false)).toBe(401);
+  expect(budget.costMs(201, false)).toBe(409);
   expect(budget.costMs(188, true)).toBe(300);
 });
 

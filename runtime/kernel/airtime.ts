@@ -9,7 +9,7 @@ import type { Clock, Medium } from "@godwit/sdk";
  * Of the channel, what the control of all nodes that are heard on it earns together. They may have 2 %: the rest is for what each has at
  * the start, and may owe.
  */
-export const CONTROL_SHARE = 0.016;
+export const CONTROL_SHARE = 0.012;
 /** What is there at the start, in links. */
 const START_LINKS = 0.5;
 /** A gateway, whom all others call, has the part of so many. */
@@ -21,25 +21,30 @@ export const QUIET_ABOVE = 0.25;
 export const MAIL_ONLY_ABOVE = 0.4;
 /** Of what this node has, the part that answers to callers may take. */
 const ANSWERS_SHARE = 0.75;
+/** What may be owed at most, in links: what one takes, and what of it has to be said again. */
+const OWED_LINKS = 2;
 /** What a link that began may still cost is set aside for so long, ms. */
 const BEGUN_MS = 60_000;
 /** What saves up at most, in links made. */
-const SAVED_LINKS = 1.5;
+const SAVED_LINKS = 1;
 /** What a record adds to a frame on a slow link, its length among it, bytes. */
 const RECORD_BYTES = 12;
 /** What one end of a link says until it stands, bytes: message 1 or 2, what proves it, the acknowledgement of a hello, and a hello. */
 const LINK_DATAGRAMS = [123, 76, 20] as const;
-const HELLO_BYTES = 512;
+const HELLO_BYTES = 256;
+/** Before each piece of a record that is larger than a datagram. */
+const PIECE_BYTES = 4;
 
 export const airtimeUses = ["handshakes", "beacons", "routing", "membership", "other"] as const;
 /** What control is for; a label. */
 export type AirtimeUse = (typeof airtimeUses)[number];
 
 /**
- * `mail`: mail waits for it, or it ends what was begun: it may run into debt by one link. `control`: as much as there is. `link`: a call for
- * a link that no mail waits for: only where all of the link could be made.
+ * `mail`: it ends what was begun, or mail waits for it: it may run into debt by two links. `begin`: a call for a link that mail waits for: as long as
+ * nothing is owed, so that all of it will fit. `control`: as much as there is. `link`: a call for a link that no mail waits for: only where all of the link is
+ * saved.
  */
-export type AirtimeNeed = "mail" | "control" | "link";
+export type AirtimeNeed = "mail" | "begin" | "control" | "link";
 
 /** What control of one kind has cost and was denied, of a channel. */
 export interface AirtimeSums {
@@ -70,8 +75,7 @@ export class ChannelBudget {
       AirtimeUse,
       AirtimeSums
     >;
-    const widest = Math.max(1, medium.broadcastBytesMax);
-    const sized = [...LINK_DATAGRAMS, ...pieces(HELLO_BYTES, widest)];
+    const sized = [...LINK_DATAGRAMS, ...pieces(HELLO_BYTES, medium.broadcastBytesMax)];
     this.#linkMs = sized.reduce((sum, bytes) => sum + medium.airtimeMs(bytes, "one"), 0);
     this.#savedMs = START_LINKS * this.#linkMs;
     this.#answersMs = this.#linkMs;
@@ -115,9 +119,8 @@ export class ChannelBudget {
 
   /** Airtime of a frame on a link, or of a datagram before there is one, ms. */
   costMs(bytes: number, isFrame: boolean): number {
-    const whole = bytes + (isFrame ? RECORD_BYTES : 0);
     let ms = 0;
-    for (const piece of pieces(whole, Math.max(1, this.medium.broadcastBytesMax)))
+    for (const piece of pieces(bytes + (isFrame ? RECORD_BYTES : 0), this.medium.broadcastBytesMax))
       ms += this.medium.airtimeMs(piece, "one");
     return ms;
   }
@@ -138,7 +141,8 @@ export class ChannelBudget {
   has(ms: number, use: AirtimeUse, need: AirtimeNeed = "control"): boolean {
     this.#refill();
     const { utilisation } = this.medium;
-    if (need === "mail") return this.#savedMs - ms >= -this.#linkMs;
+    if (need === "mail") return this.#savedMs - ms >= -OWED_LINKS * this.#linkMs;
+    if (need === "begin") return this.#savedMs >= 0;
     if (utilisation > MAIL_ONLY_ABOVE || (use === "beacons" && utilisation > QUIET_ABOVE)) return false;
     return this.#savedMs >= (need === "link" ? Math.max(ms, this.#linkMs) : ms);
   }
@@ -164,8 +168,8 @@ export class ChannelBudget {
     const sinceMs = this.#clock.monotonicMs() - BEGUN_MS;
     while (this.#answeredAtMs.length > 0 && this.#answeredAtMs[0]! < sinceMs) this.#answeredAtMs.shift();
     const begunMs = this.#answeredAtMs.length * this.#linkMs;
-    const isThere =
-      this.#answersMs >= ms && this.has(isFirst ? begunMs + this.#linkMs : ms, "handshakes", "mail");
+    const isLeft = isFirst ? this.#savedMs >= begunMs : this.has(ms, "handshakes", "mail");
+    const isThere = this.#answersMs >= ms && isLeft;
     if (!isThere) this.sums.handshakes.refused++;
     return isThere;
   }
@@ -182,13 +186,6 @@ export class ChannelBudget {
     this.sums[use].usedMs += ms;
   }
 
-  /** When `ms` will be there at the earliest, ms from now; at least a second, since the channel may have other reasons. */
-  waitMs(ms: number, need: AirtimeNeed): number {
-    this.#refill();
-    const least = need === "mail" ? ms - this.#linkMs : need === "link" ? Math.max(ms, this.#linkMs) : ms;
-    return Math.max(1_000, (least - this.#savedMs) / this.share);
-  }
-
   #refill(): void {
     const nowMs = this.#clock.monotonicMs();
     const earnedMs = (nowMs - this.#atMs) * this.share;
@@ -198,8 +195,11 @@ export class ChannelBudget {
   }
 }
 
+/** Datagrams of what is so large: each but a whole one says which piece it is. */
 function* pieces(bytes: number, widest: number): Generator<number> {
-  for (let left = bytes; left > 0; left -= widest) yield Math.min(left, widest);
+  if (bytes <= widest) return void (yield bytes);
+  const room = Math.max(1, widest - PIECE_BYTES);
+  for (let left = bytes; left > 0; left -= room) yield Math.min(left, room) + PIECE_BYTES;
 }
 
 /** The channels of this node. A transport gives one object for each. */

@@ -343,7 +343,7 @@ export class DatagramSession extends LinkSession {
       if (this.#unconfirmed?.slot !== slot || this.isOver) return this.#repeating.stop();
       const nowMs = this.params.clock.monotonicMs();
       // Message 2 is answered already, and what is left of a link is little: it may be owed.
-      if (!this.mayControl(message3?.length ?? 0, "mail")) return noteDropped(departure);
+      if (!this.mayControl(0, "mail", message3)) return noteDropped(departure);
       first ??= departure;
       if (nowMs - (first.leftAtMs ?? nowMs) >= Math.max(timeoutMs, ANSWERS_AWAITED * this.answerMs)) {
         this.params.counters.sessionsUnconfirmed++;

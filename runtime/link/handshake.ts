@@ -89,6 +89,8 @@ export function openSession(pipe: Pipe, options: OpenSessionOptions, signal: Abo
 /** Of the protocol, as this node speaks it. */
 export const VERSIONS: Versions = { min: PROTOCOL_VERSION_MIN, max: PROTOCOL_VERSION_MAX };
 
+/** Messages 1 that may be owed for mail: who does not answer the second has no airtime, or is not there. */
+const CALLS_FOR_MAIL = 2;
 /** Longest answer to a message 1: xx2. */
 export const ANSWER_BYTES = 98;
 
@@ -117,6 +119,8 @@ class Opening {
   #unproven: LinkSession[] = [];
   #session: LinkSession | undefined;
   #isSettled = false;
+  /** Messages 1 on a shared channel. */
+  #calls = 0;
   #bytesSent = 0;
   #bytesReceived = 0;
   /** Stream: the handshake message that is arriving. */
@@ -267,14 +271,17 @@ class Opening {
   }
 
   /**
-   * Takes the airtime of a message 1. A link that mail waits for may be owed; another one is called for, and again, only where there is
-   * enough for all of it.
+   * Takes the airtime of a message 1. What mail waits for may be owed, once and again; else there is a call only where there is enough
+   * for all of the link.
    */
   #hasAirtime(bytes: number): boolean {
     const budget = this.#budget;
     if (budget === undefined) return true;
-    const need = this.#options.airtime!.isForMail(this.#pipe.remote) ? "mail" : "link";
-    return budget.take(budget.costMs(bytes, false), "handshakes", need);
+    const isForMail = this.#calls < CALLS_FOR_MAIL && this.#options.airtime!.isForMail(this.#pipe.remote);
+    const need = isForMail ? "begin" : "link";
+    const isThere = budget.take(budget.costMs(bytes, false), "handshakes", need);
+    if (isThere) this.#calls++;
+    return isThere;
   }
 
   #sendMessage1(initiator: Initiator): void {

@@ -299,9 +299,12 @@ export abstract class LinkSession implements Session {
     }
   }
 
-  /** Takes the airtime of a control item, where the channel is shared. False: it must not be sent now. */
-  protected mayControl(bytes: number, need: AirtimeNeed = "control"): boolean {
-    return this.params.budget?.takeFrame(bytes, "handshakes", need) !== false;
+  /** Takes the airtime of a control item, where the channel is shared, and of a handshake message before it. False: it must not be sent now. */
+  protected mayControl(bytes: number, need: AirtimeNeed = "control", before?: Uint8Array): boolean {
+    const { budget } = this.params;
+    if (budget === undefined) return true;
+    const beforeMs = before === undefined ? 0 : budget.costMs(before.length, false);
+    return budget.take(budget.costMs(bytes, true) + beforeMs, "handshakes", need);
   }
 
   /** Adds a control item and sends the batch, so that the item is the last of its record. */

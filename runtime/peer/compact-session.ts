@@ -313,19 +313,25 @@ class CompactSession implements Session, Record<keyof Session, unknown> {
     const { bootId, storeEpoch, recordHash, wallMs } = compact.decodeCompactHello(frame);
     const record = this.#deps.recordOf(this.remote);
     if (record === undefined || !startsWith(compact.recordHashOf(record), recordHash)) {
-      if (this.#questions.take()) this.over.send(compact.encodeHelloWanted());
+      const wanted = compact.encodeHelloWanted();
+      if (this.#questions.take() && this.#mayControl(wanted.length)) this.over.send(wanted);
       return;
     }
     const versions = { versionMin: this.version, versionMax: this.version };
     handlers.frame(encodeHello({ ...versions, bootId, storeEpoch, record, wallMs }));
   }
 
+  /** Takes the airtime of what this session says of its own accord, where its channel is shared. */
+  #mayControl(bytes: number): boolean {
+    const budget = this.medium === undefined ? undefined : this.#deps.airtime?.of(this.medium);
+    return budget?.takeFrame(bytes, "handshakes", "mail") !== false;
+  }
+
   #onHelloWanted(): void {
     const hello = this.#hello;
     if (hello === undefined) return;
-    const budget = this.medium === undefined ? undefined : this.#deps.airtime?.of(this.medium);
     // Asked for again with the next short one, as long as there is no airtime.
-    if (budget?.takeFrame(hello.length, "handshakes", "mail") === false) return;
+    if (!this.#mayControl(hello.length)) return;
     this.#hello = undefined;
     this.#wantedRecord = formatHex(compact.recordHashOf(decodeHello(hello).record));
     this.over.send(hello);

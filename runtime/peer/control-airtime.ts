@@ -35,6 +35,12 @@ export class ControlAirtime {
     return isThere;
   }
 
+  /** There is enough for a frame of so many bytes, of which some may be owed. */
+  has({ medium }: Pick<Session, "medium">, bytes: number): boolean {
+    const budget = medium === undefined ? undefined : this.#airtime?.of(medium);
+    return budget?.has(budget.costMs(bytes, true), "handshakes", "mail") !== false;
+  }
+
   /** The same of a frame that a part tells. */
   takeFor(teller: Teller, session: Session | undefined, bytes: number): boolean {
     const use = useOf[teller];

@@ -42,8 +42,8 @@ const COMPACT_HELLO_BYTES = 33;
 export interface HelloDeps extends OwnHello {
   readonly clock: Clock;
   readonly random: Random;
-  /** Takes the airtime of so many bytes; false: there is none now, and it is tried again. */
-  mayTake(bytes: number): boolean;
+  /** Takes the airtime of `bytes` where there is enough for `most`; false: there is not, and it is tried again. */
+  mayTake(bytes: number, most: number): boolean;
 }
 
 /**
@@ -57,13 +57,17 @@ export function sayHello(session: Session, deps: HelloDeps, tooNarrow: (bytes: n
   const repeating = new Repeating({ clock, backoff, answerMs: () => session.answerMs ?? 0 });
   repeating.start((departure) => {
     const hello = helloOf(deps);
-    if (hello.length > session.frameBytesMax || session.isReliable) repeating.stop();
-    if (hello.length > session.frameBytesMax) return tooNarrow(hello.length);
+    if (hello.length > session.frameBytesMax) {
+      repeating.stop();
+      return tooNarrow(hello.length);
+    }
     // A link that was made says who is there, owed or not: without it all of it was in vain.
-    if (!deps.mayTake(session.over === undefined ? hello.length : COMPACT_HELLO_BYTES))
-      return noteDropped(departure);
+    // Nor is the short one said where all of it, which is asked for then, could not be.
+    const bytes = session.over === undefined ? hello.length : COMPACT_HELLO_BYTES;
+    if (!deps.mayTake(bytes, hello.length)) return noteDropped(departure);
     session.send(hello, departure);
     session.flush();
+    if (session.isReliable) repeating.stop();
   });
   return () => repeating.stop();
 }

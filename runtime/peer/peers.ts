@@ -195,7 +195,8 @@ export class Peers {
         onClosed(error);
       },
     });
-    const mayTake = (bytes: number) => this.airtime.take(session, bytes, "handshakes", "mail");
+    const mayTake = (bytes: number, most: number) =>
+      this.airtime.has(session, most) && this.airtime.take(session, bytes, "handshakes", "mail");
     stopHello = sayHello(session, { ...this.#deps, mayTake }, (bytes) => this.#tooNarrow(session, bytes));
   }
 
