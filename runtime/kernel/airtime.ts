@@ -9,11 +9,11 @@ import type { Clock, Medium } from "@godwit/sdk";
  * Of the channel, what the control of all nodes that are heard on it earns together. They may have 2 %: the rest is for what each has at
  * the start, and may owe.
  */
-export const CONTROL_SHARE = 0.012;
+export const CONTROL_SHARE = 0.01;
 /** What is there at the start, in links. */
-const START_LINKS = 0.5;
+const START_LINKS = 1;
 /** A gateway, whom all others call, has the part of so many. */
-export const GATEWAY_WEIGHT = 4;
+export const GATEWAY_WEIGHT = 8;
 /** More weight of others makes nobody's part smaller: names cost nothing, and a newcomer must be able to speak. */
 export const WEIGHT_MAX = 64;
 /** A channel that is busier carries no presence, and above the second one only what mail needs. */
@@ -26,7 +26,7 @@ const OWED_LINKS = 2;
 /** What a link that began may still cost is set aside for so long, ms. */
 const BEGUN_MS = 60_000;
 /** What saves up at most, in links made. */
-const SAVED_LINKS = 1;
+const SAVED_LINKS = 1.5;
 /** What a record adds to a frame on a slow link, its length among it, bytes. */
 const RECORD_BYTES = 12;
 /** What one end of a link says until it stands, bytes: message 1 or 2, what proves it, the acknowledgement of a hello, and a hello. */
