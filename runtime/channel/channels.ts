@@ -14,7 +14,7 @@ export interface Channels {
   /** Whether a link to that place is wanted now; of places on no shared channel always. */
   isWanted(endpoint: string, knownId: NodeId | undefined): boolean;
   /** Pauses between calls to a place on a shared channel; undefined: it is on none. */
-  backoff(endpoint: string): BackoffOptions | undefined;
+  backoff(endpoint: string, isPermanent: boolean): BackoffOptions | undefined;
   /** Who is heard on a channel now, by the names of beacons. */
   heardOn(medium: Medium): readonly Heard[];
 }

@@ -13,6 +13,7 @@ import { Room, type Share, type Worth } from "../kernel/room.ts";
 import type { Scope } from "../kernel/scope.ts";
 import { NO_ADDRESS, sourceOf } from "../kernel/source.ts";
 import type { Session } from "../link/types.ts";
+import { orStopped } from "./or-stopped.ts";
 
 /** First pauses are short, because most outages are restarts; the cap is what a dead peer costs for ever. */
 const BACKOFF = { firstMs: 50, capMs: 20_000, factor: 1.6 } as const;
@@ -72,7 +73,7 @@ export interface DialerDeps {
   isConnected(id: NodeId): boolean;
   /** False: no link is wanted there until `add` tells. Not asked of what is permanent. */
   isWanted?(endpoint: string, knownId: NodeId | undefined): boolean;
-  backoff?(endpoint: string): BackoffOptions | undefined;
+  backoff?(endpoint: string, isPermanent: boolean): BackoffOptions | undefined;
 }
 
 interface TargetState extends DialTarget {
@@ -156,7 +157,10 @@ export class Dialer {
       linkedAtMs: Number.POSITIVE_INFINITY,
       timer: undefined,
       abort: undefined,
-      backoff: new Backoff(this.#deps.backoff?.(target.endpoint) ?? BACKOFF, this.#deps.random),
+      backoff: new Backoff(
+        this.#deps.backoff?.(target.endpoint, target.isPermanent) ?? BACKOFF,
+        this.#deps.random,
+      ),
       lastError: undefined,
       failingSinceMs: undefined,
       nextAtMs: 0,
@@ -478,23 +482,4 @@ const isOfKnown = ({ share }: TargetState): boolean => share?.isKnown === true;
 function addressOf(endpoint: string): string {
   const source = sourceOf(endpoint);
   return source === NO_ADDRESS ? endpoint : source;
-}
-
-/** Rejects as soon as `stop` aborts; what comes after that is closed. */
-async function orStopped<T extends { close(): void }>(opening: Promise<T>, stop: AbortSignal): Promise<T> {
-  const stopped = Promise.withResolvers<never>();
-  const onStop = () => {
-    stopped.reject(stop.reason);
-    opening.then(
-      (late) => late.close(),
-      () => {},
-    );
-  };
-  if (stop.aborted) onStop();
-  else stop.addEventListener("abort", onStop, { once: true });
-  try {
-    return await Promise.race([opening, stopped.promise]);
-  } finally {
-    stop.removeEventListener("abort", onStop);
-  }
 }

@@ -33,6 +33,8 @@ const OWED_FOR_MS = 180_000;
 const SEEK_MS = 60_000;
 /** A call there costs seconds of everybody's channel: one for each time that it is wanted. */
 const BACKOFF: BackoffOptions = { firstMs: 2 * WANTED_MS, capMs: 4 * WANTED_MS };
+/** What the operator wrote down is called for ever, within the budget. */
+const CONFIGURED: BackoffOptions = { firstMs: 60_000, capMs: WANTED_MS };
 const HINTS = "channel";
 
 interface Channel {
@@ -163,8 +165,9 @@ class SharedChannels implements Channels {
     return isFresh && (knownId === undefined || this.#context.mesh.peers.get(knownId) === undefined);
   }
 
-  backoff(endpoint: string): BackoffOptions | undefined {
-    return this.airtime.at(endpoint) === undefined ? undefined : BACKOFF;
+  backoff(endpoint: string, isPermanent: boolean): BackoffOptions | undefined {
+    if (this.airtime.at(endpoint) === undefined) return undefined;
+    return isPermanent ? CONFIGURED : BACKOFF;
   }
 
   want(id: NodeId, isStuck: boolean): void {

@@ -60,7 +60,7 @@ export function dialerPart(context: PartContext): PartOf<Dialer> {
     adopt: (session, onClosed) => mesh.peers.adopt(session, onClosed),
     isConnected: (id) => mesh.peers.get(id) !== undefined,
     isWanted: (endpoint, knownId) => mesh.channels.isWanted(endpoint, knownId),
-    backoff: (endpoint) => mesh.channels.backoff(endpoint),
+    backoff: (endpoint, isPermanent) => mesh.channels.backoff(endpoint, isPermanent),
   });
   return {
     engine: dialer,

@@ -5,13 +5,14 @@ import type { RadioWorldOptions } from "./options.ts";
 import type { RadioResult } from "./result.ts";
 import { RadioWorld } from "./world.ts";
 
-/** A gateway, a fast node behind it, and three that have only the radio; little enough mail that the channel is never full, whatever is repeated. */
+/** A gateway, a fast node behind it, and three that have only the radio; little enough mail that the channel is never full, whatever is repeated, and links that stand
+ * before it: their handshakes have a budget. */
 function run(
   seed: number,
   more: Partial<RadioWorldOptions> = {},
 ): { world: RadioWorld; result: RadioResult } {
   const air = { mtu: 1_000, ownShare: 1, burstMs: 3_600_000, dutyCycle: 1, mailPerHour: 12 };
-  const world = new RadioWorld({ ...edge(seed), ...air, minutes: 60, ...more });
+  const world = new RadioWorld({ ...edge(seed), ...air, warmUpMinutes: 960, minutes: 60, ...more });
   return { world, result: world.run() };
 }
 
