@@ -288,6 +288,53 @@ describe("references", () => {
     expect(far.arrived.length).toBe(2);
   });
 
+  test("a receipt names the nodes of its message as that did, and keeps their names in use", async () => {
+    const clock = new ManualClock();
+    const [near, far] = pair(clock);
+    near.session.send(frameOf(through()));
+    await clock.advance(10);
+    const receipt = bundleOf({ kind: 1, source: node(4), destination: node(3) }, new Uint8Array(30).fill(1));
+    far.session.send(frameOf(receipt));
+    await clock.advance(10);
+    expect(far.raw.sent[0]!.length).toBe(9 + 2 + 30);
+    expect(decodeBundleFrame(near.arrived[0]!).bundle).toEqual(receipt);
+    // Not acknowledged yet, so that the message of a third comes with its ids again; those of the receipt were used last.
+    for (let i = 0; i < 255; i++) near.session.send(frameOf(bundleOf({ source: node(1_000 + i) })));
+    far.raw.sent.length = 0;
+    far.session.send(frameOf(receipt));
+    await clock.advance(10);
+    expect(decodeBundleFrame(near.arrived.at(-1)!).bundle).toEqual(receipt);
+  });
+
+  test("the far end's name of a node is not used long after it was, and a wrong one costs a question", async () => {
+    const clock = new ManualClock();
+    const [near, far] = pair(clock);
+    near.session.send(frameOf(through()));
+    for (let i = 0; i < 16; i++) near.session.send(frameOf(bundleOf()));
+    await clock.advance(10);
+    const back = bundleOf({ source: node(4), destination: node(3) }, new Uint8Array(30).fill(1));
+    far.session.send(frameOf(back));
+    expect(far.raw.sent.at(-1)!.length).toBe(9 + 2 + 30);
+    near.session.send(frameOf(bundleOf()));
+    await clock.advance(10);
+    far.session.send(frameOf(back));
+    expect(far.raw.sent.at(-1)!.length).toBe(8 + 2 + 64 + 30);
+    // Lost, and given away since.
+    const [other, asked] = pair(clock);
+    other.session.send(frameOf(through()));
+    await clock.advance(10);
+    other.raw.isCarrying = false;
+    for (let i = 0; i < 256; i++) other.session.send(frameOf(bundleOf({ source: node(1_000 + i) })));
+    other.raw.isCarrying = true;
+    asked.session.send(frameOf(back));
+    await clock.advance(10);
+    expect(typesOf(other).at(-1)).toBe(FrameType.compactUnreadable);
+    expect(decodeBundleFrame(other.arrived.at(-1)!).bundle).toEqual(back);
+    asked.session.send(frameOf(back));
+    await clock.advance(10);
+    expect(typesOf(other).filter((type) => type === FrameType.compactUnreadable).length).toBe(1);
+  });
+
   test("a far end that has lost them asks once, and gets the bundle in full", async () => {
     const clock = new ManualClock();
     const [near, far] = pair(clock);
