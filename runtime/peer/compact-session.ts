@@ -176,8 +176,8 @@ class CompactSession implements Session, Record<keyof Session, unknown> {
     }
   }
 
-  /** Longer than the path carries, it goes as it is. `isInFull`: with each id that this end may have told of before. */
-  #sendBundle(frame: Uint8Array, isInFull = false): boolean {
+  /** Longer than the path carries, it goes as it is. */
+  #sendBundle(frame: Uint8Array): boolean {
     const { bundle, journey } = decodeBundleFrame(frame);
     const { header } = bundle;
     const uses: OwnReference[] = [];
@@ -189,7 +189,7 @@ class CompactSession implements Session, Record<keyof Session, unknown> {
     const theirs: NodeId[] = [];
     const place = (is: NodeId): compact.Reference<NodeId> => {
       // What the far end has told of need not be told to it.
-      const index = isInFull || this.#own.get(is)?.isProven === true ? undefined : this.#far.indexOf(is);
+      const index = this.#own.get(is)?.isProven === true ? undefined : this.#far.indexOf(is);
       if (index === undefined) return refer(is);
       theirs.push(is);
       return { index, isReceivers: true };
@@ -250,7 +250,7 @@ class CompactSession implements Session, Record<keyof Session, unknown> {
     // Of a frame that was not kept the source offers the bundle again.
     if (full === undefined) return;
     this.#repairs.add(1, { end: "sender" });
-    this.#sendBundle(full, true);
+    this.#sendBundle(full);
   }
 
   #sendAck(frame: Uint8Array): boolean {

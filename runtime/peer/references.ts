@@ -37,10 +37,10 @@ export class OwnReferences {
     return entry;
   }
 
-  /** The node that the far end means by an index of this end, which is of use by that. */
+  /** The node that the far end means by an index of this end. */
   node({ index }: Reference<NodeId>): NodeId | undefined {
     const is = this.#byIndex[index]?.is;
-    return is?.length === NODE_ID_CHARS ? (this.use(is).is as NodeId) : undefined;
+    return is?.length === NODE_ID_CHARS ? (is as NodeId) : undefined;
   }
 
   #freeIndex(): number {
