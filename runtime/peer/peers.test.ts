@@ -485,6 +485,24 @@ describe("over datagrams", () => {
   });
 });
 
+test("a hello that waits in a radio for five minutes is said once, and again when its answer could have come", async () => {
+  const clock = new ManualClock();
+  const a = new Node(clock, 1);
+  const [near] = sessionPair(clock, a.id, id(2));
+  Object.assign(near, { isReliable: false, linkClass: "slow", answerMs: 60_000, isCarrying: false });
+  a.peers.adopt(near);
+  await clock.advance(300_000);
+  expect(near.sent).toHaveLength(1);
+  near.departures[0]!.leftAtMs = clock.monotonicMs();
+  await clock.advance(59_000);
+  expect(near.sent).toHaveLength(1);
+  await clock.advance(1_000);
+  expect(near.sent).toHaveLength(2);
+  await clock.advance(30 * 60_000);
+  expect([near.isClosed, near.sent.length]).toEqual([true, 2]);
+  await a.scope.close();
+});
+
 describe("two addresses of one machine", () => {
   const V4 = { from: "tcp://192.0.2.1:50000", to: "tcp://192.0.2.2:4860" };
   const V6 = { from: "tcp://[2001:db8::1]:50001", to: "tcp://[2001:db8::2]:4860" };
