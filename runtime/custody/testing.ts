@@ -479,7 +479,8 @@ export class TestNode {
       frameBytesMax: (to) => (this.#isUp(to) ? FRAME_BYTES_MAX : 0),
       rttMs: () => 2 * WIRE_MS,
       isReliable: () => this.mesh.isReliable,
-      patienceMs: () => this.mesh.patienceMs,
+      answerMs: () => this.mesh.patienceMs,
+      isCarried: () => this.mesh.patienceMs > 0,
       isSlow: (to) => waysTo(to).length > 0 && !waysTo(to).some((id) => this.takesBulk(id)),
     };
   }

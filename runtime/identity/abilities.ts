@@ -4,12 +4,15 @@
  */
 
 /** Number of the bit of each. Append-only. */
-export const AbilityBit = { mailSessions: 0 } as const;
+export const AbilityBit = { mailSessions: 0, compactMail: 1 } as const;
 
 const ABILITY_BYTES_MAX = 4;
 
 /** The capability that a bit says. */
-const words = { mailSessions: "mail-sessions" } as const satisfies Record<keyof typeof AbilityBit, string>;
+const words = { mailSessions: "mail-sessions", compactMail: "compact-mail" } as const satisfies Record<
+  keyof typeof AbilityBit,
+  string
+>;
 
 const bits = Object.entries(AbilityBit).map(([name, bit]) => ({
   bit,
@@ -18,6 +21,10 @@ const bits = Object.entries(AbilityBit).map(([name, bit]) => ({
 
 /** It opens mail that is sealed in a session, and seals its own in one: docs/protocol/sealing.md. */
 export const MAIL_SESSIONS = words.mailSessions;
+/** It reads the compact form of mail in a session, and names each prekey in records with one callsign only: docs/protocol/delivery.md. */
+export const COMPACT_MAIL = words.compactMail;
+/** Words of the protocol, which every node of this release says. */
+export const PROTOCOL_CAPABILITIES: readonly string[] = [MAIL_SESSIONS, COMPACT_MAIL];
 
 /** As few bytes as they take, bit 0 the lowest of the first; empty: none of them is one. */
 export function encodeAbilities(capabilities: readonly string[]): Uint8Array {

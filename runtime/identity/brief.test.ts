@@ -15,6 +15,7 @@ import {
   encodeRecord,
   encodeRevocation,
   isNewerRecord,
+  COMPACT_MAIL,
   MAIL_SESSIONS,
   RecordField,
   type RecordFields,
@@ -156,7 +157,7 @@ describe("brief records", () => {
     );
     const brief = decode(briefOf(record)!);
     expect(brief.bytes).toEqual(concatBytes([body, signature]));
-    expect(brief.capabilities).toEqual([MAIL_SESSIONS]);
+    expect(brief.capabilities).toEqual([MAIL_SESSIONS, COMPACT_MAIL]);
   });
 
   test("fields that cannot be one are refused", () => {
@@ -175,6 +176,7 @@ describe("brief records", () => {
 test("abilities are bits of what is known, and nothing where there is none", () => {
   expect(encodeAbilities(["relay"])).toEqual(new Uint8Array(0));
   expect(encodeAbilities(["relay", MAIL_SESSIONS])).toEqual(Uint8Array.of(1));
-  expect(decodeAbilities(Uint8Array.of(0xfe, 0xff))).toEqual([]);
+  expect(encodeAbilities([COMPACT_MAIL, MAIL_SESSIONS])).toEqual(Uint8Array.of(3));
+  expect(decodeAbilities(Uint8Array.of(0xfc, 0xff))).toEqual([]);
   expect(decodeAbilities(Uint8Array.of(1))).toEqual([MAIL_SESSIONS]);
 });

@@ -18,7 +18,7 @@ import {
 import { decodeAbilities, encodeAbilities } from "./abilities.ts";
 import { DH_KEY_BYTES, SIGNATURE_BYTES, type Identity } from "./keys.ts";
 
-export { MAIL_SESSIONS } from "./abilities.ts";
+export { COMPACT_MAIL, MAIL_SESSIONS, PROTOCOL_CAPABILITIES } from "./abilities.ts";
 
 export const RECORD_VERSION = 1;
 export const RECORD_HASH_BYTES = 8;

@@ -181,6 +181,11 @@ export const metricTable = {
     help: "frames to neighbours that were dropped, by who sent them and why: no link, too wide for it, or its lane is full",
     labels: ["part", "reason"],
   },
+  godwit_peer_frames_superseded_total: {
+    kind: "counter",
+    help: "control frames that waited for a slow link when a newer one said all that they say",
+    labels: [],
+  },
   godwit_peer_frames_too_wide_total: {
     kind: "counter",
     help: "frames that waited for a neighbour whose remaining links are too narrow for them",

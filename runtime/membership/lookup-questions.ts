@@ -54,8 +54,8 @@ export interface QuestionsDeps {
   runMs(): number;
   /** Whom to ask, best first; empty: this node is no edge, and hears of records by the mesh. */
   gateways(): readonly NodeId[];
-  /** How long an answer of it may take because its medium is carried, ms; else 0. */
-  patienceMs(gateway: NodeId): number;
+  /** From when a question has left until an answer of it can be there, ms, where its medium says so; else 0. */
+  answerMs(gateway: NodeId): number;
   /** It answers questions, as far as is known. */
   answers(gateway: NodeId): boolean;
   takeAirtime(gateway: NodeId, bytes: number): boolean;
@@ -312,7 +312,7 @@ export class LookupQuestions {
 
   /** False: there is no airtime for it. */
   #ask(gateway: NodeId, question: Question): boolean {
-    const { hasAuthority, takeAirtime, send, patienceMs } = this.#deps;
+    const { hasAuthority, takeAirtime, send, answerMs } = this.#deps;
     const { subject, newerThan } = question;
     const wantsProof = hasAuthority && subject.kind === "name";
     const frame = encodeLookup({ subject, newerThan, wantsProof });
@@ -322,7 +322,7 @@ export class LookupQuestions {
     question.askedAtMs = this.#nowMs;
     question.awaiting = gateway;
     const pauseMs = Math.min(ANSWER_CAP_MS, ANSWER_FIRST_MS * 2 ** (question.tries++ >> 1));
-    question.dueAtMs = this.#nowMs + this.#jittered(Math.max(pauseMs, patienceMs(gateway)));
+    question.dueAtMs = this.#nowMs + this.#jittered(Math.max(pauseMs, answerMs(gateway)));
     return true;
   }
 

@@ -103,7 +103,7 @@ export class Asker {
       observe: (record) => names.observe(record),
       runMs: () => this.runMs,
       gateways: () => this.gateways,
-      patienceMs: () => 0,
+      answerMs: () => 0,
       answers: (id) => !this.silent.has(id),
       takeAirtime: () => this.hasAirtime,
       send: (to, frame) => {

@@ -21,6 +21,12 @@ import { ManualClock } from "../../runtime/kernel/clock.ts";
 import { formatBundleId, formatNodeId, parseHex } from "../../runtime/kernel/ids.ts";
 import { seededRandom } from "../../runtime/kernel/random.ts";
 import { decodeItems } from "../../runtime/link/items.ts";
+import {
+  CollectedFragments,
+  cutRecord,
+  decodeFragment,
+  SentFragments,
+} from "../../runtime/link/fragments.ts";
 import { HANDSHAKE_BYTES, parseMessage1 } from "../../runtime/link/hello.ts";
 import { parseLines } from "../../plugins/discovery-static/entry.ts";
 import { openList } from "../../plugins/discovery-static/signed-list.ts";
@@ -28,6 +34,14 @@ import { decodeInvite, decodeRedemption, encodeInvite, INVITE_BYTES } from "../.
 import { formatToken, parseToken } from "../../runtime/identity/token.ts";
 import * as join from "../../runtime/wire/join-messages.ts";
 import * as bundle from "../../runtime/wire/bundle.ts";
+import {
+  compactStart,
+  decodeContext,
+  decodeMail,
+  encodeCompact,
+  encodeContext,
+  type Implied,
+} from "../../runtime/wire/mail-compact.ts";
 import * as compact from "../../runtime/wire/compact.ts";
 import { restorePacket, shortenPacket } from "../../runtime/wire/compact-packet.ts";
 import * as member from "../../runtime/wire/member-messages.ts";
@@ -72,12 +86,23 @@ const pluginPackage = encodePackage(
 const vectors = { ...frames, ...compactFrames, ...members };
 const vector = (name: keyof typeof vectors): Uint8Array => parseHex(vectors[name], vectors[name].length / 2)!;
 
-const joinVector = (name: keyof typeof joinVectors): Uint8Array =>
-  parseHex(joinVectors[name], joinVectors[name].length / 2)!;
-
 const NETWORK = "fuzz";
 const alice = generateIdentity(seededRandom(1));
 const bob = generateIdentity(seededRandom(2));
+
+/** What its reader knows without being told, and messages that leave it out. */
+const compactMail: readonly (readonly [string, Implied, readonly Uint8Array[]])[] = [
+  ["compact message", { id: bob.id, callsign: "LON-B", context: undefined }, [vector("compactAlone")]],
+  [
+    "compact message in a context",
+    { id: bob.id, callsign: undefined, context: decodeContext(vector("mailContext")) },
+    [vector("compactInContext"), vector("compactWithAll")],
+  ],
+];
+
+const joinVector = (name: keyof typeof joinVectors): Uint8Array =>
+  parseHex(joinVectors[name], joinVectors[name].length / 2)!;
+
 const idA = formatNodeId(fill(32, 0x0a));
 
 const closedVector = (name: keyof typeof closed): Uint8Array =>
@@ -199,6 +224,23 @@ function wireTargets(): Target[] {
     decoder("custody refuse", [vector("custodyRefuse")], bundle.decodeCustodyRefuse),
     decoder("inner message", [vector("innerMessage")], (input) =>
       checkStable(message.decodeInnerMessage(input), message.encodeInnerMessage, message.decodeInnerMessage),
+    ),
+    ...compactMail.map(([name, implied, seeds]) =>
+      decoder(name, seeds, (input) => {
+        const read = decodeMail(input, implied);
+        // What has the long header is the target before.
+        if (input[0]! < message.PlainForm.compact) return;
+        // Told whole: since the time of the context it would be rounded.
+        const whole = { ...implied, context: undefined };
+        checkStable(
+          read,
+          (value) => encodeCompact(compactStart(value, whole)!, value),
+          (bytes) => decodeMail(bytes, whole),
+        );
+      }),
+    ),
+    decoder("mail context", [vector("mailContext")], (input) =>
+      checkStable(decodeContext(input), encodeContext, decodeContext),
     ),
     decoder(
       "test bundle",
@@ -382,9 +424,42 @@ function linkTargets(): Target[] {
         onControl: () => true,
       }),
     ),
+    ...fragmentTargets(),
     // Callers check the length by the type first; the parser relies on it.
     decoder("message 1", first, (input) => {
       if (HANDSHAKE_BYTES[input[0] ?? 0] === input.length) parseMessage1(input);
+    }),
+  ];
+}
+
+/** Datagrams one after the other, each behind its length, and what a far end says of pieces. */
+function fragmentTargets(): Target[] {
+  const record = Uint8Array.of(0xc1, 0, 7, ...fill(400, 0x33));
+  const pieces = cutRecord(record, 2, 150);
+  const framed = (datagrams: readonly Uint8Array[]) =>
+    new Uint8Array(datagrams.flatMap((bytes) => [bytes.length, ...bytes]));
+  const clock = new ManualClock();
+  return [
+    decoder("pieces of records", [framed(pieces), framed(pieces.toReversed())], (input) => {
+      const counters = { recordsReplayed: 0, fragmentsCollected: 0, recordsUnfinished: 0 };
+      const ask = (came: Uint8Array) => {
+        if (came.length < 3 || came.length > 11) throw new Error("a question of a length that there is not");
+      };
+      const collected = new CollectedFragments({ clock, counterBytes: 2, counters, silenceMs: () => 1, ask });
+      for (let at = 0; at < input.length; at += 1 + input[at]!) {
+        const fragment = decodeFragment(input.subarray(at + 1, at + 1 + input[at]!), 2);
+        const whole = fragment && collected.take(fragment);
+        if (whole !== undefined && (whole.record[0]! & 0xbc) !== 0x80)
+          throw new Error("a record with flags that none has");
+        if (collected.count > 8) throw new Error("more records than there is room for");
+      }
+      collected.clear();
+    }),
+    decoder("what has come of a record", [Uint8Array.of(0xc1, 0, 7, 0b1010_0000)], (input) => {
+      const sent = new SentFragments(clock, 2);
+      for (const departure of sent.keep(pieces)) departure.leftAtMs = clock.monotonicMs();
+      for (const { datagram } of sent.missing(input))
+        if (!pieces.includes(datagram)) throw new Error("something else is sent again");
     }),
   ];
 }
@@ -430,7 +505,7 @@ function identityTargets(): Target[] {
     decoder("session head", sessionHeads, readSessionHead),
     decoder("sealed in a session", sealedInSession(associated), (input) =>
       opensSessions.open(alice.id, input, associated, {
-        find: () => new ReceivingKeys(sessionRoot),
+        find: () => ({ keys: new ReceivingKeys(sessionRoot), keyId: 1 }),
         since: () => undefined,
       }),
     ),
@@ -496,7 +571,7 @@ function sealedInSession(associated: Uint8Array): Uint8Array[] {
 
 const opensSessions = createSealer({
   identity: bob,
-  prekeys: { find: () => bob.dh, onGone() {} },
+  prekeys: { find: () => bob.dh, callsignOf: () => "LON-B", onGone() {} },
   recordOf: () => undefined,
   sessions: { network: NETWORK, clock: new ManualClock(), random: seededRandom(5) },
 });

@@ -36,7 +36,7 @@ export function lookupsPart({ mesh, deps, kept }: PartContext): PartOf<LookupQue
     },
     runMs: () => time.runMs,
     gateways: () => mesh.router.gateways,
-    patienceMs: (gateway) => mesh.peers.get(gateway)?.best?.session.patienceMs ?? 0,
+    answerMs: (gateway) => mesh.peers.get(gateway)?.best?.session.answerMs ?? 0,
     answers(gateway) {
       // Whoever signs brief records of its own knows of questions; an earlier release would not even say no.
       const record = records.get(gateway)?.record;
