@@ -577,7 +577,7 @@ describe("hello", () => {
       return departure;
     });
     expect(near.raw.departures.slice(2)).toEqual(others);
-    expect(near.raw.departures[3]).toBe(others[1]!);
+    expect(near.raw.departures[3]).toBe(others[1]);
   });
 
   test("goes whole over what keeps order, where an answer may take a day", async () => {
