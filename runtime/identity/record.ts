@@ -25,6 +25,12 @@ export const ENDPOINT_CHARS_MAX = 200;
 export const CAPABILITIES_MAX = 16;
 /** It opens mail that is sealed in a session, and seals its own in one: docs/protocol/sealing.md. */
 export const MAIL_SESSIONS = "mail-sessions";
+/**
+ * It reads the compact form of mail in a session, and names each prekey in records with one callsign only: docs/protocol/delivery.md.
+ */
+export const COMPACT_MAIL = "compact-mail";
+/** Words of the protocol, which every node of this release says. */
+export const PROTOCOL_CAPABILITIES: readonly string[] = [MAIL_SESSIONS, COMPACT_MAIL];
 export const CAPABILITY_CHARS_MAX = 32;
 /** UTF-8 bytes of why a node was revoked: the whole revocation still fits one frame of a slow link. */
 export const REVOCATION_REASON_BYTES_MAX = 64;

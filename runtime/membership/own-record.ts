@@ -3,7 +3,7 @@
  * changed. Changes that come close together make one record.
  */
 import type { Clock, Log } from "@godwit/sdk";
-import { encodeRecord, MAIL_SESSIONS, type NameProof } from "../identity/record.ts";
+import { encodeRecord, type NameProof, PROTOCOL_CAPABILITIES } from "../identity/record.ts";
 import type { NodeId } from "../kernel/ids.ts";
 
 /** The node's own changes wait this long for more of them, ms. */
@@ -93,7 +93,7 @@ export class OwnRecord {
         callsign,
         location,
         endpoints: this.#endpoints,
-        capabilities: [MAIL_SESSIONS, ...tags],
+        capabilities: [...PROTOCOL_CAPABILITIES, ...tags],
         prekey: this.#deps.prekey(),
         nameProof: this.#nameProof,
       },

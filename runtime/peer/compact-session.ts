@@ -44,7 +44,8 @@ export const compacted = (session: Session, deps: CompactDeps): Session =>
     ? new CompactSession(session, deps)
     : session;
 
-class CompactSession implements Session {
+/** Every member, also those that a session may leave out: one that was forgotten here would be missing on slow links alone. */
+class CompactSession implements Session, Record<keyof Session, unknown> {
   readonly over: Session;
   readonly #deps: CompactDeps;
   readonly #questions: TokenBucket;

@@ -32,6 +32,14 @@ import { decodeInvite, decodeRedemption, encodeInvite, INVITE_BYTES } from "../.
 import { formatToken, parseToken } from "../../runtime/identity/token.ts";
 import * as join from "../../runtime/wire/join-messages.ts";
 import * as bundle from "../../runtime/wire/bundle.ts";
+import {
+  compactStart,
+  decodeContext,
+  decodeMail,
+  encodeCompact,
+  encodeContext,
+  type Implied,
+} from "../../runtime/wire/mail-compact.ts";
 import * as compact from "../../runtime/wire/compact.ts";
 import { restorePacket, shortenPacket } from "../../runtime/wire/compact-packet.ts";
 import * as member from "../../runtime/wire/member-messages.ts";
@@ -75,12 +83,23 @@ const pluginPackage = encodePackage(
 const vectors = { ...frames, ...compactFrames, ...members };
 const vector = (name: keyof typeof vectors): Uint8Array => parseHex(vectors[name], vectors[name].length / 2)!;
 
-const joinVector = (name: keyof typeof joinVectors): Uint8Array =>
-  parseHex(joinVectors[name], joinVectors[name].length / 2)!;
-
 const NETWORK = "fuzz";
 const alice = generateIdentity(seededRandom(1));
 const bob = generateIdentity(seededRandom(2));
+
+/** What its reader knows without being told, and messages that leave it out. */
+const compactMail: readonly (readonly [string, Implied, readonly Uint8Array[]])[] = [
+  ["compact message", { id: bob.id, callsign: "LON-B", context: undefined }, [vector("compactAlone")]],
+  [
+    "compact message in a context",
+    { id: bob.id, callsign: undefined, context: decodeContext(vector("mailContext")) },
+    [vector("compactInContext"), vector("compactWithAll")],
+  ],
+];
+
+const joinVector = (name: keyof typeof joinVectors): Uint8Array =>
+  parseHex(joinVectors[name], joinVectors[name].length / 2)!;
+
 const idA = formatNodeId(fill(32, 0x0a));
 
 const closedVector = (name: keyof typeof closed): Uint8Array =>
@@ -199,6 +218,23 @@ function wireTargets(): Target[] {
     decoder("custody refuse", [vector("custodyRefuse")], bundle.decodeCustodyRefuse),
     decoder("inner message", [vector("innerMessage")], (input) =>
       checkStable(message.decodeInnerMessage(input), message.encodeInnerMessage, message.decodeInnerMessage),
+    ),
+    ...compactMail.map(([name, implied, seeds]) =>
+      decoder(name, seeds, (input) => {
+        const read = decodeMail(input, implied);
+        // What has the long header is the target before.
+        if (input[0]! < message.PlainForm.compact) return;
+        // Told whole: since the time of the context it would be rounded.
+        const whole = { ...implied, context: undefined };
+        checkStable(
+          read,
+          (value) => encodeCompact(compactStart(value, whole)!, value),
+          (bytes) => decodeMail(bytes, whole),
+        );
+      }),
+    ),
+    decoder("mail context", [vector("mailContext")], (input) =>
+      checkStable(decodeContext(input), encodeContext, decodeContext),
     ),
     decoder(
       "test bundle",
@@ -445,7 +481,7 @@ function identityTargets(): Target[] {
     decoder("session head", sessionHeads, readSessionHead),
     decoder("sealed in a session", sealedInSession(associated), (input) =>
       opensSessions.open(alice.id, input, associated, {
-        find: () => new ReceivingKeys(sessionRoot),
+        find: () => ({ keys: new ReceivingKeys(sessionRoot), keyId: 1 }),
         since: () => undefined,
       }),
     ),
@@ -511,7 +547,7 @@ function sealedInSession(associated: Uint8Array): Uint8Array[] {
 
 const opensSessions = createSealer({
   identity: bob,
-  prekeys: { find: () => bob.dh, onGone() {} },
+  prekeys: { find: () => bob.dh, callsignOf: () => "LON-B", onGone() {} },
   recordOf: () => undefined,
   sessions: { network: NETWORK, clock: new ManualClock(), random: seededRandom(5) },
 });

@@ -96,6 +96,8 @@ export class SimNode {
   readonly #options: SimNodeOptions;
   readonly #resolve: (index: number) => SimNode;
   readonly #eventsOf: (node: SimNode) => SimNodeEvents;
+  /** By which it starts; mail is written to `callsign`, which is the same as a rule. */
+  startsAs: string;
   /** How often the disk was replaced or damaged. */
   diskEpoch = 0;
   wallOffsetMs = WORLD_START_MS;
@@ -118,6 +120,7 @@ export class SimNode {
     this.identity = options.identity;
     this.id = options.identity.id;
     this.callsign = options.callsign;
+    this.startsAs = options.callsign;
     this.location = options.location;
   }
 
@@ -354,8 +357,9 @@ export class Life implements EndHost {
   }
 
   async open(events: SimNodeEvents, resolve: (index: number) => SimNode): Promise<void> {
-    const { time, identity, callsign, location, limits, commitDelayMs } = this.#options;
+    const { time, identity, location, limits, commitDelayMs } = this.#options;
     const { node } = this;
+    const callsign = node.startsAs;
     const clock = nodeClock({
       time,
       node: this.index,
@@ -391,7 +395,7 @@ export class Life implements EndHost {
       verify: (id, bytes, signature) => identity.verify(id, bytes, signature),
       openSealing: (recordOf) =>
         identity.openSealing(
-          { store, clock, random, network: NETWORK, onRotate: () => this.mesh?.onPrekey() },
+          { store, clock, random, network: NETWORK, callsign, onRotate: () => this.mesh?.onPrekey() },
           recordOf,
         ),
       dialTimeoutMs: (endpoint) => this.#transportTo(endpoint)?.dialTimeoutMs,

@@ -94,6 +94,8 @@ describe("mail sessions, with real seals", () => {
   for (const [seed, kinds] of [
     [31, ["old", "clones", "rows", "clocks", "sessions"]],
     [32, ["old", "clones", "rows", "clocks", "sessions"]],
+    [33, ["names", "clocks", "sessions", "old"]],
+    [34, ["names"]],
     [80, ["old", "rows", "clocks", "sessions", "prekeys"]],
     [9, ["old", "rows", "clocks", "sessions", "prekeys"]],
   ] as const)
