@@ -3,6 +3,7 @@
  * docs/protocol/delivery.md is normative.
  */
 import type { Clock, Log, Random } from "@godwit/sdk";
+import type { Departure } from "../kernel/departure.ts";
 import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
 import type { FullTables } from "../kernel/full-tables.ts";
 import type { Regard } from "../kernel/room.ts";
@@ -11,6 +12,7 @@ import { type Check, hasFields, isListOf, isText, isTime } from "../kernel/json.
 import { type Bundle, type BundleHeader, TRACE_MAX, type TraceEntry } from "../wire/bundle.ts";
 import type { Priority } from "../wire/constants.ts";
 import type { InnerMessage } from "../wire/message.ts";
+import type { MailContext } from "../wire/mail-compact.ts";
 import type { SessionAgreement } from "../wire/sealed.ts";
 import type { BodyHead, Store } from "../store/types.ts";
 import type { NodeTime } from "../time/node-time.ts";
@@ -25,7 +27,7 @@ export interface SealKey {
 
 /** How one copy of a message is sealed in a mail session: enough to seal it again, and to open that copy and no other. */
 export interface SessionSeal {
-  /** Of the session, 8 bytes. */
+  /** Of the session, or of what its recipient keeps of that, which is `context` then: 8 bytes. */
   readonly id: Uint8Array;
   /** What it was agreed by, where that travels along. */
   readonly agreed: SessionAgreement | undefined;
@@ -33,6 +35,8 @@ export interface SessionSeal {
   readonly counter: number;
   /** 32 bytes. */
   readonly key: Uint8Array;
+  /** What the message may refer to, where it is sealed for the first time. */
+  readonly context?: MailContext | undefined;
 }
 
 /** What mail of a session is opened with: the recipient's half. */
@@ -43,10 +47,19 @@ export interface SessionKeys {
   key(counter: number): Uint8Array;
 }
 
+/** A session whose mail this node can open. */
+export interface KnownSession {
+  readonly keys: SessionKeys;
+  /** Of the prekey that it was agreed to. */
+  readonly keyId: number;
+  /** What is kept of it, where it was asked for by the name of that. */
+  readonly context?: MailContext | undefined;
+}
+
 /** Sessions whose mail this node can open. */
 export interface SessionRoots {
-  /** `id` is borrowed. */
-  find(from: NodeId, id: Uint8Array): SessionKeys | undefined;
+  /** By the id of the session, or that of what is kept of it; borrowed. */
+  find(from: NodeId, id: Uint8Array): KnownSession | undefined;
   /** Sequence of the newest record of `from` by which mail of it came in a session that is kept; undefined: none is. */
   since(from: NodeId): number | undefined;
 }
@@ -56,10 +69,16 @@ export const noRoots: SessionRoots = { find: () => undefined, since: () => undef
 
 /** The session that a message came in. */
 export interface OpenedSession {
+  /** As the message named it. */
   readonly id: Uint8Array;
   /** Of the prekey that it was agreed to, where the message tells it. */
   readonly keyId: number | undefined;
   readonly keys: SessionKeys;
+  /** What the message may refer to: the callsign that its prekey was published with, and what is kept of the session. */
+  readonly callsign: string | undefined;
+  readonly context: MailContext | undefined;
+  /** The name that the session has once `context`, of this message, is kept of it: 8 bytes. */
+  contextId(context: MailContext): Uint8Array;
   /** 8 bytes over `said` that prove to the sender, and to nobody else, that this very message was opened here. */
   receiptCode(said: Uint8Array): Uint8Array;
 }
@@ -73,14 +92,23 @@ export interface Opened {
 export interface MailSessions {
   /** Its signed record says that it has them. */
   isKnownTo(id: NodeId): boolean;
+  /**
+   * Its signed record says that it reads the compact form, and goes with the callsign in it: every record that ever named its prekey has the same. Undefined:
+   * it does not.
+   */
+  compactTo(id: NodeId): { readonly callsign: string | undefined } | undefined;
   /** The private half of that prekey of this node is still here. */
   holdsPrekey(keyId: number): boolean;
   /** `listener` is told when some of those are deleted. */
   onPrekeysGone(listener: () => void): void;
   /** A place in the session with `to`, given to nobody else; undefined where none can be had. Throws what sealing throws. */
   take(to: NodeId): SessionSeal | undefined;
-  /** `to` has delivered mail of it: it has the root on its disk. */
-  proven(to: NodeId, id: Uint8Array): void;
+  /** `to` has delivered mail of it: it has the root on its disk; and `context`, which it keeps of the message that was sealed under `key`, if it said so. */
+  proven(
+    to: NodeId,
+    id: Uint8Array,
+    kept?: { readonly key: Uint8Array; readonly context: MailContext },
+  ): void;
   /** `to` signed that it does not know it. */
   lost(to: NodeId, id: Uint8Array): void;
   isLost(to: NodeId, id: Uint8Array): boolean;
@@ -209,8 +237,8 @@ export interface Carrier {
     shun: NodeId | undefined,
   ): HopChoice;
   isConnected(id: NodeId): boolean;
-  /** Sends a custody control frame or a bundle; false when there is no room or no link now. Borrowed. */
-  send(to: NodeId, lane: "control" | Priority, frame: Uint8Array): boolean;
+  /** Sends a custody control frame or a bundle; false when there is no room or no link now. Borrowed. `departure` is told when it has really left. */
+  send(to: NodeId, lane: "control" | Priority, frame: Uint8Array, departure?: Departure): boolean;
   /** Sends a packet of this node, now or never; to itself, too. Borrowed. */
   sendPacket(
     to: NodeId,
@@ -222,8 +250,10 @@ export interface Carrier {
   frameBytesMax(to: NodeId): number;
   /** Smoothed round trip to a neighbour, ms. */
   rttMs(to: NodeId): number;
-  /** How long an answer may take where the medium is carried, ms; 0: no longer than usual. */
-  patienceMs?(to: NodeId): number;
+  /** From when something has left until an answer can be there, ms, where the medium says so: it is carried, or frames wait for long. 0: it does not. */
+  answerMs?(to: NodeId): number;
+  /** The medium is carried: it takes much, and answers come after hours or days. */
+  isCarried?(to: NodeId): boolean;
   isReliable(to: NodeId): boolean;
   /** Ways lead there, and each of them over a slow link. */
   isSlow(to: NodeId): boolean;
@@ -234,6 +264,14 @@ export interface CustodyRegard extends Regard {
   isKnown(id: NodeId): boolean;
   /** Mail of this node is for it. */
   wrote(id: NodeId): void;
+  /** Mail of this node waits until that address means somebody whose keys are known. `awaited`: all such addresses, from now on. */
+  waits(address: string, awaited: AwaitedAddresses): void;
+}
+
+/** Addresses that mail of this node waits for, as it is whenever it is asked. */
+export interface AwaitedAddresses {
+  readonly addresses: readonly string[];
+  has(address: string): boolean;
 }
 
 /** For what comes: a smaller one takes nothing back that was accepted. Looked at for each message, because an operator may change it. */

@@ -351,6 +351,10 @@ describe("releases", () => {
     });
     const id = await a.send(b.id, "back");
     await mesh.clock.advance(2_000);
-    expect([stateOf(a, id), texts(b), formsOf(mesh, a)]).toEqual(["delivered", ["back"], [first, whole]]);
+    expect([stateOf(a, id), texts(b), formsOf(mesh, a)]).toEqual([
+      "delivered",
+      ["back"],
+      [first, first, whole],
+    ]);
   });
 });

@@ -1,7 +1,7 @@
 /** Nodes of TestMesh that seal as real ones do, with prekeys and records that tests change. For tests only. */
 import { createSealer } from "../identity/sealer.ts";
 import { generateDhKey, generateIdentity, type DhKey, type Identity } from "../identity/keys.ts";
-import { MAIL_SESSIONS, type Prekey } from "../identity/record.ts";
+import { type Prekey, PROTOCOL_CAPABILITIES } from "../identity/record.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import { seededRandom } from "../kernel/random.ts";
 import type { CustodyLimits, Sealer, SessionRoots } from "./context.ts";
@@ -21,7 +21,9 @@ export class SealingNode {
   readonly identity: Identity;
   readonly prekeys = new Map<number, DhKey>();
   current!: Prekey;
-  capabilities: readonly string[] = [MAIL_SESSIONS];
+  capabilities = PROTOCOL_CAPABILITIES;
+  callsign: string | undefined;
+  readonly #callsigns = new Map<number, string | undefined>();
   /** Of its record. */
   sequence = 0;
   readonly #listeners: (() => void)[] = [];
@@ -37,7 +39,14 @@ export class SealingNode {
     const key = generateDhKey(this.#random);
     const keyId = 1 + this.#random.below(2 ** 31);
     this.prekeys.set(keyId, key);
+    this.#callsigns.set(keyId, this.callsign);
     this.publish(keyId);
+  }
+
+  /** As a start under another name does. */
+  rename(callsign: string): void {
+    this.callsign = callsign;
+    this.rotate();
   }
 
   /** A record that names this one, which is here or was. */
@@ -55,6 +64,10 @@ export class SealingNode {
 
   find(keyId: number): DhKey | undefined {
     return this.prekeys.get(keyId);
+  }
+
+  callsignOf(keyId: number): string | undefined {
+    return this.#callsigns.get(keyId);
   }
 
   onGone(listener: () => void): void {
@@ -103,7 +116,12 @@ export class SealingMesh extends TestMesh {
         const of = this.#byIdentity.get(id);
         return of === undefined
           ? undefined
-          : { prekey: of.current, capabilities: of.capabilities, sequence: of.sequence };
+          : {
+              prekey: of.current,
+              capabilities: of.capabilities,
+              sequence: of.sequence,
+              callsign: of.callsign,
+            };
       },
       sessions: { network: "test", clock: this.clock, random },
     });
@@ -125,8 +143,9 @@ export class SealingMesh extends TestMesh {
       sessions: {
         ...sessions,
         isKnownTo: (id) => sessions.isKnownTo(idOf(id)),
+        compactTo: (id) => sessions.compactTo(idOf(id)),
         take: (to) => sessions.take(idOf(to)),
-        proven: (to, id) => sessions.proven(idOf(to), id),
+        proven: (to, id, kept) => sessions.proven(idOf(to), id, kept),
         lost: (to, id) => sessions.lost(idOf(to), id),
         end: (to, id) => sessions.end(idOf(to), id),
         isLost: (to, id) => sessions.isLost(idOf(to), id),

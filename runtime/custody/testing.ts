@@ -435,6 +435,7 @@ export class TestNode {
           return { by: isKnown ? neighbour : this.sourceOf(neighbour), isKnown };
         },
         wrote: (id) => void this.known.add(id),
+        waits() {},
       },
       fullTables: { refused: (table) => void this.fullTables.push(table) },
     };
@@ -478,7 +479,8 @@ export class TestNode {
       frameBytesMax: (to) => (this.#isUp(to) ? FRAME_BYTES_MAX : 0),
       rttMs: () => 2 * WIRE_MS,
       isReliable: () => this.mesh.isReliable,
-      patienceMs: () => this.mesh.patienceMs,
+      answerMs: () => this.mesh.patienceMs,
+      isCarried: () => this.mesh.patienceMs > 0,
       isSlow: (to) => waysTo(to).length > 0 && !waysTo(to).some((id) => this.takesBulk(id)),
     };
   }

@@ -16,11 +16,11 @@ interface Life {
   stop(): Promise<void>;
 }
 
-async function boot(disk: SimDisk, random: Random, wallMs = 0): Promise<Life> {
+async function boot(disk: SimDisk, random: Random, wallMs = 0, callsign?: string): Promise<Life> {
   const clock = new ManualClock(wallMs);
   const store = await openMemoryStore(disk, { clock, random, commitDelayMs: 1 });
   const rotations = { count: 0 };
-  const opening = openPrekeys({ store, clock, random, onRotate: () => rotations.count++ });
+  const opening = openPrekeys({ store, clock, random, callsign, onRotate: () => rotations.count++ });
   await clock.advance(2);
   const prekeys = await opening;
   return {
@@ -45,7 +45,7 @@ describe("prekeys", () => {
     const random = seededRandom(1);
     const store = await openMemoryStore(disk, { clock, random, commitDelayMs: 50 });
     let isOpen = false;
-    const opening = openPrekeys({ store, clock, random }).then((prekeys) => {
+    const opening = openPrekeys({ store, clock, random, callsign: undefined }).then((prekeys) => {
       isOpen = true;
       return prekeys;
     });
@@ -96,6 +96,59 @@ describe("prekeys", () => {
     await life.stop();
   });
 
+  test("one has one callsign for good: a start under another makes another, and the old one opens mail as what it was", async () => {
+    const disk = new SimDisk();
+    const random = seededRandom(8);
+    const start = async (callsign?: string) => {
+      const life = await boot(disk, random, 0, callsign);
+      await life.stop();
+      return life.prekeys;
+    };
+    const unnamed = (await start()).current();
+    expect((await start()).current()).toEqual(unnamed);
+    const london = (await start("LON-B")).current();
+    expect(london.keyId).not.toBe(unnamed.keyId);
+    expect((await start("LON-B")).current()).toEqual(london);
+    const prekeys = await start("PAR-X");
+    const paris = prekeys.current();
+    expect(new Set([unnamed, london, paris].map(({ keyId }) => keyId)).size).toBe(3);
+    expect([unnamed, london, paris].map(({ keyId }) => prekeys.callsignOf(keyId))).toEqual([
+      undefined,
+      "LON-B",
+      "PAR-X",
+    ]);
+    expect(prekeys.find(london.keyId)?.publicKey).toEqual(london.publicKey);
+    // The name that it had before is one more, because records of both times may be about.
+    expect((await start("LON-B")).current().keyId).not.toBe(london.keyId);
+  });
+
+  test("one of which an earlier release kept no callsign is replaced where the node has one", async () => {
+    const disk = new SimDisk();
+    const meta = JSON.stringify({ secret: "11".repeat(32), current: true, left_ms: 5e8 });
+    disk.apply([{ op: "put", in: "setting", key: "prekey/0000000a", meta }]);
+    const unnamed = await boot(disk, seededRandom(9));
+    expect(unnamed.prekeys.current().keyId).toBe(10);
+    await unnamed.stop();
+    const { prekeys, stop } = await boot(disk, seededRandom(9), 0, "LON-B");
+    expect(prekeys.current().keyId).not.toBe(10);
+    expect([prekeys.find(10) !== undefined, prekeys.callsignOf(10)]).toEqual([true, undefined]);
+    await stop();
+  });
+
+  test("however often the callsign changes, the newest 64 are kept and no row of another is left", async () => {
+    const disk = new SimDisk();
+    const random = seededRandom(10);
+    const ids: number[] = [];
+    for (let n = 0; n < 100; n++) {
+      const life = await boot(disk, random, 0, `LON-${String.fromCharCode(65 + (n % 26))}`);
+      ids.push(life.prekeys.current().keyId);
+      await life.stop();
+      expect(rowsOf(disk).length).toBe(Math.min(n + 1, 64));
+    }
+    const rows = ids.slice(-64).map((id) => `prekey/${id.toString(16).padStart(8, "0")}`);
+    expect(rowsOf(disk).toSorted()).toEqual(rows.toSorted());
+  });
+
   test("a crash loses at most an hour of age and no key", async () => {
     const disk = new SimDisk();
     const random = seededRandom(4);
@@ -132,7 +185,7 @@ describe("prekeys", () => {
     const clock = new ManualClock();
     const random = seededRandom(6);
     const store = await openMemoryStore(disk, { clock, random, commitDelayMs: 1 });
-    const opening = openPrekeys({ store, clock, random }).then(
+    const opening = openPrekeys({ store, clock, random, callsign: undefined }).then(
       () => "opened",
       (error: unknown) => (error instanceof GodwitError ? error.code : String(error)),
     );

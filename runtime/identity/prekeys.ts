@@ -20,7 +20,7 @@ export const PREKEY_ROTATE_MS = 7 * 24 * 3_600_000;
 export const PREKEY_KEEP_MS = LIFETIME_MAX_MS + PREKEY_ROTATE_MS;
 /** How often ages are persisted; a crash keeps keys at most this much longer. */
 export const PREKEY_TICK_MS = 3_600_000;
-/** Rows read at most: what rotation makes is at most seven. The most recent ones count. */
+/** Kept at most: what rotation makes is at most seven, and each start under another callsign makes one. The most recent ones stay. */
 const PREKEYS_MAX = 64;
 const KEY_PREFIX = "prekey/";
 
@@ -29,12 +29,16 @@ export interface PrekeysOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log?: Log;
+  /** Of every record in which this run publishes a prekey. One that was published with another is replaced at the start. */
+  readonly callsign: string | undefined;
   /** A new prekey is durable and current. Synchronous; must not throw. */
   readonly onRotate?: () => void;
 }
 
 interface Held {
   readonly keyId: number;
+  /** Of the records that name it; undefined: they have none, or a release wrote it that did not keep that. */
+  readonly callsign: string | undefined;
   readonly key: DhKey & { readonly secret: Uint8Array };
   /** Published; otherwise only opens mail. */
   readonly isCurrent: boolean;
@@ -48,8 +52,9 @@ export async function openPrekeys(options: PrekeysOptions): Promise<Prekeys> {
   const held = rows.flatMap((row) => parseRow(row, options.log) ?? []);
   // The key with most time left is the newest; should there be a second current one, it only opens mail.
   held.sort((a, b) => Number(b.isCurrent) - Number(a.isCurrent) || b.leftMs - a.leftMs);
-  const usable = held.slice(0, PREKEYS_MAX).map((entry, index) => {
-    return entry.isCurrent && index > 0 ? { ...entry, isCurrent: false, leftMs: PREKEY_KEEP_MS } : entry;
+  const usable = held.map((entry, index) => {
+    const isReplaced = entry.isCurrent && (index > 0 || entry.callsign !== options.callsign);
+    return isReplaced ? { ...entry, isCurrent: false, leftMs: PREKEY_KEEP_MS } : entry;
   });
   const prekeys = new Prekeys(options, usable);
   await prekeys.tick();
@@ -88,6 +93,14 @@ export class Prekeys {
     return this.#held.find((entry) => entry.keyId === keyId)?.key;
   }
 
+  /**
+   * The callsign of every record that ever named it: mail may be addressed by that alone, whatever this node is called by now. Undefined: none, or not
+   * known.
+   */
+  callsignOf(keyId: number): string | undefined {
+    return this.#held.find((entry) => entry.keyId === keyId)?.callsign;
+  }
+
   /** Lets time pass: counts, rotates, deletes, in one commit. Rejects when the store failed; nothing has changed then. */
   tick(): Promise<void> {
     this.#ticking ??= this.#tick().finally(() => {
@@ -110,12 +123,13 @@ export class Prekeys {
     const nowMs = clock.monotonicMs();
     const passedMs = nowMs - this.#countedAtMs;
     const aged = this.#held.map((entry) => ({ ...entry, leftMs: entry.leftMs - passedMs }));
-    const next = aged.flatMap((entry): Held[] => {
+    const left = aged.flatMap((entry): Held[] => {
       if (entry.leftMs > 0) return [entry];
       return entry.isCurrent ? [{ ...entry, isCurrent: false, leftMs: PREKEY_KEEP_MS }] : [];
     });
-    const needsNew = !next.some((entry) => entry.isCurrent);
-    if (needsNew) next.unshift(this.#generate());
+    const needsNew = !left.some((entry) => entry.isCurrent);
+    if (needsNew) left.unshift(this.#generate());
+    const next = left.slice(0, PREKEYS_MAX);
     const gone = this.#held.filter((entry) => !next.some(({ keyId }) => keyId === entry.keyId));
     const ops: StoreOp[] = [
       ...next.map(rowOf),
@@ -139,21 +153,26 @@ export class Prekeys {
 
   /** Ids are random: after a restored backup a counter would give one id to two keys. 0 means the identity key. */
   #generate(): Held {
-    const { random } = this.#options;
+    const { random, callsign } = this.#options;
     const key = generateDhKey(random);
     let keyId = 0;
     while (keyId === 0 || this.#held.some((entry) => entry.keyId === keyId)) keyId = random.below(2 ** 32);
-    return { keyId, key, isCurrent: true, leftMs: PREKEY_ROTATE_MS };
+    return { keyId, callsign, key, isCurrent: true, leftMs: PREKEY_ROTATE_MS };
   }
 }
 
 const keyOf = (keyId: number): string => `${KEY_PREFIX}${keyId.toString(16).padStart(8, "0")}`;
 
-const rowOf = ({ keyId, key, isCurrent, leftMs }: Held): StoreOp => ({
+const rowOf = ({ keyId, callsign, key, isCurrent, leftMs }: Held): StoreOp => ({
   op: "put",
   in: "setting",
   key: keyOf(keyId),
-  meta: JSON.stringify({ secret: formatHex(key.secret), current: isCurrent, left_ms: Math.ceil(leftMs) }),
+  meta: JSON.stringify({
+    secret: formatHex(key.secret),
+    current: isCurrent,
+    left_ms: Math.ceil(leftMs),
+    callsign,
+  }),
 });
 
 function parseRow({ key, meta }: StoreRow, log: Log | undefined): Held | undefined {
@@ -167,7 +186,11 @@ function parseRow({ key, meta }: StoreRow, log: Log | undefined): Held | undefin
       throw new Error("malformed");
     // A damaged age must not keep a key for ever.
     const isCurrent = row["current"] === true;
-    return { keyId, key: dhKeyFromSecret(secret), isCurrent, leftMs: Math.min(leftMs, PREKEY_KEEP_MS) };
+    const callsign = typeof row["callsign"] === "string" ? row["callsign"] : undefined;
+    return {
+      ...{ keyId, callsign, key: dhKeyFromSecret(secret), isCurrent },
+      leftMs: Math.min(leftMs, PREKEY_KEEP_MS),
+    };
   } catch {
     log?.warn("stored prekey is unreadable", { key });
     return undefined;

@@ -4,10 +4,11 @@ import type { Clock, Random } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import { concatBytes, Reader } from "../wire/bytes.ts";
+import type { MailContext } from "../wire/mail-compact.ts";
 import { decodeSessionHead, isSessionForm, SealForm } from "../wire/sealed.ts";
 import { dhPublicKeyOf, type Identity } from "./keys.ts";
 import type { Prekeys } from "./prekeys.ts";
-import { MAIL_SESSIONS, type NodeRecord, type Prekey } from "./record.ts";
+import { COMPACT_MAIL, MAIL_SESSIONS, type NodeRecord, type Prekey } from "./record.ts";
 import { rememberingKey } from "./remembering-key.ts";
 import {
   IDENTITY_KEY_ID,
@@ -21,6 +22,7 @@ import { authentic, openAll, openingUnder, SEAL_WHOLE_MAX, type SegmentOpening }
 import { SendingSessions } from "./sending-sessions.ts";
 import { joinSession, ReceivingKeys } from "./session-keys.ts";
 import {
+  contextIdOf,
   openInSession,
   openSegmentsInSession,
   receiptCode,
@@ -34,18 +36,30 @@ const text = new TextEncoder();
 
 export interface SealerParts {
   readonly identity: Identity;
-  readonly prekeys: Pick<Prekeys, "find" | "onGone">;
+  readonly prekeys: Pick<Prekeys, "find" | "callsignOf" | "onGone">;
   /** Signed, and the newest that is known. */
-  recordOf(id: NodeId): Pick<NodeRecord, "prekey" | "capabilities" | "sequence"> | undefined;
+  recordOf(
+    id: NodeId,
+  ):
+    | (Pick<NodeRecord, "prekey" | "capabilities" | "sequence"> & Partial<Pick<NodeRecord, "callsign">>)
+    | undefined;
   /** Without it nothing is sealed in a session, nor opened. */
   readonly sessions?: { readonly network: string; readonly clock: Clock; readonly random: Random };
 }
 
 /** Sessions whose mail this node can open. */
 export interface Roots {
-  find(from: NodeId, id: Uint8Array): Pick<ReceivingKeys, "root" | "key"> | undefined;
+  /** By the id of the session, or by that of what is kept of it, which is `context` then. */
+  find(from: NodeId, id: Uint8Array): Known | undefined;
   /** Sequence of the newest record of `from` by which mail of it came in a session that is kept. */
   since(from: NodeId): number | undefined;
+}
+
+interface Known {
+  readonly keys: Pick<ReceivingKeys, "root" | "key">;
+  /** Of the prekey that it was agreed to. */
+  readonly keyId: number;
+  readonly context?: MailContext | undefined;
 }
 
 interface Joined {
@@ -53,10 +67,14 @@ interface Joined {
   /** Of the prekey that it was agreed to, where that is told. */
   readonly keyId: number | undefined;
   readonly keys: Pick<ReceivingKeys, "root" | "key">;
+  /** What a message in it may leave out: the callsign that this prekey was published with, and what is kept. */
+  readonly callsign: string | undefined;
+  readonly context: MailContext | undefined;
 }
 
 export interface OpenedSession extends Joined {
   receiptCode(said: Uint8Array): Uint8Array;
+  contextId(context: MailContext): Uint8Array;
 }
 
 interface Found extends OpenedSession {
@@ -84,6 +102,13 @@ export function createSealer({ identity, prekeys, recordOf, sessions }: SealerPa
   const network = sessions?.network ?? "";
   const prekeyOf = (id: NodeId) => recordOf(id)?.prekey;
   const isKnownTo = (id: NodeId) => recordOf(id)?.capabilities.includes(MAIL_SESSIONS) === true;
+  /** The callsign that goes with the prekey of its record, in which it says that nothing else ever does; undefined: it reads no compact form. */
+  const compactTo = (id: NodeId): { readonly callsign: string | undefined } | undefined => {
+    const record = recordOf(id);
+    const isCompact =
+      isKnownTo(id) && record?.prekey !== undefined && record.capabilities.includes(COMPACT_MAIL);
+    return isCompact ? { callsign: record.callsign } : undefined;
+  };
   /** To be updated with the plaintext, of which the length is told already. */
   const derivation = (
     to: NodeId,
@@ -159,11 +184,13 @@ export function createSealer({ identity, prekeys, recordOf, sessions }: SealerPa
   const find = (from: NodeId, sealed: Uint8Array, roots: Roots): Found => {
     const head = decodeSessionHead(sealed);
     const { counter, bytes: headBytes } = head;
-    const { id, keyId, keys } = rootOf(from, head, roots);
-    const key = keys.key(counter);
+    const joined = rootOf(from, head, roots);
+    const key = joined.keys.key(counter);
     return {
-      ...{ id, keyId, keys, key, headBytes },
+      ...joined,
+      ...{ key, headBytes },
       receiptCode: (said) => receiptCode(key, said),
+      contextId: (context) => contextIdOf(key, context),
     };
   };
 
@@ -171,10 +198,11 @@ export function createSealer({ identity, prekeys, recordOf, sessions }: SealerPa
     if (head.agreed === undefined) {
       // It shares the memory of what came.
       const id = head.id.slice();
-      const keys = roots.find(from, id);
-      if (keys === undefined)
+      const known = roots.find(from, id);
+      if (known === undefined)
         throw godwitError("GODWIT_SEAL_SESSION", "a session that this node does not know");
-      return { id, keyId: undefined, keys };
+      const { keys, context } = known;
+      return { id, keyId: undefined, keys, callsign: prekeys.callsignOf(known.keyId), context };
     }
     const { keyId, ephemeral } = head.agreed;
     const prekey = prekeys.find(keyId);
@@ -187,10 +215,10 @@ export function createSealer({ identity, prekeys, recordOf, sessions }: SealerPa
         { keyId, key: rememberingKey(prekey, theirs) },
         from,
         ephemeral,
-        (id) => roots.find(from, id),
+        (id) => roots.find(from, id)?.keys,
       ),
     );
-    return { ...joined, keyId };
+    return { ...joined, keyId, callsign: prekeys.callsignOf(keyId), context: undefined };
   };
 
   const fromBinding = (from: NodeId, associated: Uint8Array): SessionBinding => ({
@@ -269,13 +297,25 @@ export function createSealer({ identity, prekeys, recordOf, sessions }: SealerPa
         ? undefined
         : {
             isKnownTo,
+            compactTo,
             onPrekeysGone: (listener: () => void) => prekeys.onGone(listener),
             holdsPrekey: (keyId: number) => prekeys.find(keyId) !== undefined,
             take(to: NodeId): SessionSeal | undefined {
               const prekey = prekeyOf(to);
-              return prekey === undefined || !isKnownTo(to) ? undefined : sending.take(to, prekey);
+              return prekey === undefined || !isKnownTo(to)
+                ? undefined
+                : sending.take(to, prekey, compactTo(to) !== undefined);
             },
-            proven: (to: NodeId, id: Uint8Array) => sending.proven(to, id),
+            proven: (
+              to: NodeId,
+              id: Uint8Array,
+              keptBy?: { readonly key: Uint8Array; readonly context: MailContext },
+            ) =>
+              sending.proven(
+                to,
+                id,
+                keptBy && { id: contextIdOf(keptBy.key, keptBy.context), context: keptBy.context },
+              ),
             lost: (to: NodeId, id: Uint8Array) => sending.lost(to, id),
             end: (to: NodeId, id: Uint8Array) => sending.end(to, id),
             isLost: (to: NodeId, id: Uint8Array) => sending.isLost(to, id),

@@ -45,6 +45,35 @@ describe("sessions of sent mail", () => {
     expect(sessions.take(bea.id, prekey)).toMatchObject({ agreed: undefined, counter: 2, id });
   });
 
+  test("are named by what their recipient keeps, where it reads that, once it says so of one of its messages", () => {
+    const { sessions } = open();
+    const take = (isCompact = true) => sessions.take(bea.id, prekey, isCompact);
+    const { id } = take();
+    const context = { mailEpoch: new Uint8Array(8), counter: 3, createdAtS: 5, to: "LON-B" };
+    const kept = { id: Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8), context };
+    sessions.proven(bea.id, id);
+    expect(take()).toMatchObject({ id, context: undefined });
+    sessions.proven(cat.id, id, kept);
+    sessions.proven(bea.id, kept.id, kept);
+    expect(take()).toMatchObject({ id, context: undefined });
+    sessions.proven(bea.id, id, kept);
+    expect(take()).toMatchObject({ ...kept, agreed: undefined });
+    expect(take(false)).toMatchObject({ id, context: undefined, agreed: undefined });
+    // What it says without that, by either name, changes nothing of it.
+    sessions.proven(bea.id, id);
+    sessions.proven(bea.id, kept.id);
+    expect(take()).toMatchObject(kept);
+    sessions.lost(bea.id, kept.id);
+    expect([sessions.isLost(bea.id, kept.id), sessions.isLost(bea.id, id)]).toEqual([true, false]);
+    const next = take();
+    expect(next.agreed).toBeDefined();
+    sessions.proven(bea.id, kept.id, kept);
+    expect(take().agreed).toBeDefined();
+    sessions.proven(bea.id, next.id, kept);
+    sessions.end(bea.id, kept.id);
+    expect(idOf(take())).not.toBe(idOf(next));
+  });
+
   test("another one begins after the last counter, not proven", () => {
     const { sessions } = open();
     const first = sessions.take(bea.id, prekey);

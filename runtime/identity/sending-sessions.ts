@@ -5,6 +5,7 @@
 import { BoundedMap } from "@godwit/sdk/bounded";
 import type { Clock, Random } from "@godwit/sdk";
 import { formatHex, type NodeId } from "../kernel/ids.ts";
+import type { MailContext } from "../wire/mail-compact.ts";
 import type { SessionAgreement } from "../wire/sealed.ts";
 import type { Identity } from "./keys.ts";
 import type { Prekey } from "./record.ts";
@@ -27,6 +28,14 @@ interface Session {
   readonly begunAtMs: number;
   /** Something from the recipient says that it knows the root. */
   isProven: boolean;
+  /** What it said that it keeps of a message, and the name that the session has by that. */
+  kept: Kept | undefined;
+}
+
+/** What a recipient keeps of the message that a session was kept with. */
+export interface Kept {
+  readonly id: Uint8Array;
+  readonly context: MailContext;
 }
 
 export interface SendingSessionsParts {
@@ -44,26 +53,31 @@ export class SendingSessions {
     this.#parts = parts;
   }
 
-  /** A counter that nobody else gets, under that prekey of `to`. Throws GODWIT_HANDSHAKE_FAILED, GODWIT_ID_INVALID. */
-  take(to: NodeId, prekey: Prekey): SessionSeal {
+  /**
+   * A counter that nobody else gets, under that prekey of `to`. `isCompact`: it may be named by what `to` keeps of the session. Throws
+   * GODWIT_HANDSHAKE_FAILED, GODWIT_ID_INVALID.
+   */
+  take(to: NodeId, prekey: Prekey, isCompact = false): SessionSeal {
     const open = this.#sessions.get(to);
     const session = open !== undefined && this.#mayGoOn(open, prekey) ? open : this.#begin(to, prekey);
     const taken = session.keys.take();
-    if (taken !== undefined) return sealOf(session, taken);
+    if (taken !== undefined) return sealOf(session, taken, isCompact);
     const next = this.#begin(to, prekey);
-    return sealOf(next, next.keys.take()!);
+    return sealOf(next, next.keys.take()!, isCompact);
   }
 
   /** A session of one message, which nobody keeps. Throws as `take`. */
   once(to: NodeId, prekey: Prekey): SessionSeal {
     const session = this.#agree(to, prekey);
-    return sealOf(session, session.keys.take()!);
+    return sealOf(session, session.keys.take()!, false);
   }
 
-  /** `to` has delivered mail of it: it has the root on its disk. */
-  proven(to: NodeId, id: Uint8Array): void {
-    const session = this.#sessions.get(to);
-    if (session !== undefined && Buffer.compare(session.id, id) === 0) session.isProven = true;
+  /** `to` has delivered mail of it: it has the root on its disk, and that of the message, if it said so. */
+  proven(to: NodeId, id: Uint8Array, kept?: Kept): void {
+    const session = this.#named(to, id);
+    if (session === undefined) return;
+    session.isProven = true;
+    if (kept !== undefined) session.kept = kept;
   }
 
   /** `to` does not know it (any more). */
@@ -74,12 +88,19 @@ export class SendingSessions {
 
   /** Nothing new is sealed in it. */
   end(to: NodeId, id: Uint8Array): void {
-    const session = this.#sessions.get(to);
-    if (session !== undefined && Buffer.compare(session.id, id) === 0) this.#sessions.delete(to);
+    if (this.#named(to, id) !== undefined) this.#sessions.delete(to);
   }
 
   isLost(to: NodeId, id: Uint8Array): boolean {
     return this.#lost.size > 0 && this.#lost.has(`${to} ${formatHex(id)}`);
+  }
+
+  /** By either of its names. */
+  #named(to: NodeId, id: Uint8Array): Session | undefined {
+    const session = this.#sessions.get(to);
+    if (session === undefined) return undefined;
+    const names = [session.id, ...(session.kept === undefined ? [] : [session.kept.id])];
+    return names.some((name) => Buffer.compare(name, id) === 0) ? session : undefined;
   }
 
   #mayGoOn({ prekey, begunAtMs }: Session, { keyId, publicKey }: Prekey): boolean {
@@ -107,11 +128,17 @@ export class SendingSessions {
       keys: new SendingKeys(root),
       begunAtMs: clock.monotonicMs(),
       isProven: false,
+      kept: undefined,
     };
   }
 }
 
-const sealOf = (
-  { id, agreed, isProven }: Session,
+function sealOf(
+  { id, agreed, isProven, kept }: Session,
   { counter, key }: { readonly counter: number; readonly key: Uint8Array },
-): SessionSeal => ({ id, agreed: isProven ? undefined : agreed, counter, key });
+  isCompact: boolean,
+): SessionSeal {
+  if (!isProven) return { id, agreed, counter, key };
+  const named = isCompact && kept !== undefined ? kept : { id, context: undefined };
+  return { ...named, agreed: undefined, counter, key };
+}

@@ -24,7 +24,16 @@ const ROOT_SALT = text.encode("godwit mail session 1");
 const ID_LABEL = text.encode("godwit session id 1");
 
 /** What is derived from a key, by one byte; append-only. */
-export const Derived = { next: 1, below: 2, message: 3, tag: 5, cipher: 6, receipt: 7, segments: 8 } as const;
+export const Derived = {
+  next: 1,
+  below: 2,
+  message: 3,
+  tag: 5,
+  cipher: 6,
+  receipt: 7,
+  segments: 8,
+  context: 9,
+} as const;
 const labels: Readonly<Record<number, Uint8Array>> = Object.fromEntries(
   Object.values(Derived).map((label) => [label, Uint8Array.of(label)]),
 );

@@ -6,7 +6,9 @@ import { formatHex, formatNodeId } from "../kernel/ids.ts";
 import { COUNTER_MAX, decodeSessionHead } from "../wire/sealed.ts";
 import { openAll, SEAL_PLAINTEXT_MAX, SEAL_SEGMENT_MAX, SEAL_WHOLE_MAX } from "./segments.ts";
 import { ReceivingKeys } from "./session-keys.ts";
+import type { MailContext } from "../wire/mail-compact.ts";
 import {
+  contextIdOf,
   openInSession,
   openSegmentsInSession,
   receiptCode,
@@ -16,6 +18,7 @@ import {
   type SessionSeal,
 } from "./session-seal.ts";
 import {
+  referenceContextId,
   referenceCounterMode,
   referenceHash,
   type ReferenceHead,
@@ -425,6 +428,44 @@ describe("one counter, two plaintexts: two lives of a snapshot, or an older disk
       );
     });
     expect(new Set([...keys, formatHex(new Uint8Array(referenceKey(root, 40)))]).size).toBe(3);
+  });
+});
+
+describe("the name of a session by what is kept of it", () => {
+  const context: MailContext = {
+    ...{ mailEpoch: new Uint8Array(8).fill(0xe0), counter: 301, createdAtS: 1_767_225_000, to: "LON-B" },
+  };
+  const byReference = (key: Uint8Array, { mailEpoch, counter, createdAtS, to }: MailContext) =>
+    new Uint8Array(referenceContextId(key, mailEpoch, counter, createdAtS, to));
+
+  test("golden, in the protocol page", async () => {
+    const page = await Bun.file(join(import.meta.dir, "../../docs/protocol/sealing.md")).text();
+    const hex = formatHex(contextIdOf(referenceKey(root, 0), context));
+    expect(hex).toBe("e0b5f863d168f3e2");
+    expect(page).toContain(`\ncontext  ${hex}\n`);
+  });
+
+  test("is HMAC under the key of that message and no other, of all that is kept", () => {
+    fc.assert(
+      fc.property(
+        ...([counters, fc.nat(), fc.nat({ max: 0xffff_fffe }), fc.string({ maxLength: 16 })] as const),
+        (at, counter, createdAtS, to) => {
+          const key = new Uint8Array(referenceKey(root, at));
+          const kept = { ...context, counter, createdAtS, to };
+          const name = contextIdOf(key, kept);
+          expect(name).toEqual(byReference(key, kept));
+          for (const other of [
+            contextIdOf(new Uint8Array(referenceKey(root, at ^ 1)), kept),
+            contextIdOf(key, { ...kept, mailEpoch: new Uint8Array(8) }),
+            contextIdOf(key, { ...kept, counter: counter + 1 }),
+            contextIdOf(key, { ...kept, createdAtS: createdAtS + 1 }),
+            contextIdOf(key, { ...kept, to: `${to}x` }),
+          ])
+            expect(other).not.toEqual(name);
+        },
+      ),
+      { numRuns: 30 },
+    );
   });
 });
 

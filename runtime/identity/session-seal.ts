@@ -18,7 +18,8 @@ import {
 } from "./segments.ts";
 import { derive, Derived } from "./session-keys.ts";
 import { RECEIPT_CODE_BYTES } from "../wire/message.ts";
-import { encodeSessionHead, type SessionAgreement } from "../wire/sealed.ts";
+import { encodeContext, type MailContext } from "../wire/mail-compact.ts";
+import { encodeSessionHead, SESSION_ID_BYTES, type SessionAgreement } from "../wire/sealed.ts";
 
 const LABEL = new TextEncoder().encode("godwit seal 3\0");
 const DIGEST_BYTES = 32;
@@ -27,7 +28,7 @@ const TOLD_BYTES = 4 + DIGEST_BYTES;
 
 /** How one message is sealed in a session: enough to seal it again. Whoever has it opens that message and no other. */
 export interface SessionSeal {
-  /** Of the session. */
+  /** Of the session; or of what its recipient keeps of that, which is `context` then. */
   readonly id: Uint8Array;
   /** What it was agreed by, where that travels along. */
   readonly agreed: SessionAgreement | undefined;
@@ -35,6 +36,8 @@ export interface SessionSeal {
   readonly counter: number;
   /** 32 bytes. */
   readonly key: Uint8Array;
+  /** What the message may refer to, where it is sealed for the first time. */
+  readonly context?: MailContext | undefined;
 }
 
 /** What is bound beside the bytes themselves. */
@@ -146,3 +149,10 @@ export function openSegmentsInSession(
 /** Receipts within a session: proof, to the sender, that this very message was opened. 8 bytes. */
 export const receiptCode = (key: Uint8Array, said: Uint8Array): Uint8Array =>
   derive(key, Derived.receipt, said).slice(0, RECEIPT_CODE_BYTES);
+
+/**
+ * Names a session together with what its recipient keeps of it, by the `key` of the message that it was kept with: who keeps anything else does not know
+ * that name. 8 bytes.
+ */
+export const contextIdOf = (key: Uint8Array, context: MailContext): Uint8Array =>
+  derive(key, Derived.context, encodeContext(context)).slice(0, SESSION_ID_BYTES);

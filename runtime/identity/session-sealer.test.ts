@@ -22,7 +22,11 @@ function open(
 ) {
   return createSealer({
     identity,
-    prekeys: { find: (keyId) => (keyId === prekey.keyId ? prekey.key : undefined), onGone() {} },
+    prekeys: {
+      find: (keyId) => (keyId === prekey.keyId ? prekey.key : undefined),
+      callsignOf: (keyId) => (keyId === prekey.keyId ? "LON-B" : undefined),
+      onGone() {},
+    },
     recordOf: () => record,
     sessions: { network, clock: new ManualClock(), random: seededRandom(22) },
   });
@@ -91,7 +95,7 @@ describe("the sealer, in sessions", () => {
       const bytes = sender.seal(bea.id, later, pattern(length), associated, unique);
       expect(codeOf(() => recipient.open(ann.id, bytes, associated, none))).toBe("GODWIT_SEAL_SESSION");
       const known: Roots = {
-        find: (from) => (from === ann.id ? session!.keys : undefined),
+        find: (from) => (from === ann.id ? { keys: session!.keys, keyId: prekey.keyId } : undefined),
         since: () => undefined,
       };
       expect(codeOf(() => recipient.open(bea.id, bytes, associated, known))).toBe("GODWIT_SEAL_SESSION");

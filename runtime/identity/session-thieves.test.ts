@@ -50,7 +50,11 @@ function openBea({
   const roots: Roots = { find: (from, id) => known.get(nameOf(from, id)), since: () => since };
   const sealer = createSealer({
     identity: bea,
-    prekeys: { find: (keyId) => keys.find((one) => one.keyId === keyId)?.key, onGone() {} },
+    prekeys: {
+      find: (keyId) => keys.find((one) => one.keyId === keyId)?.key,
+      callsignOf: () => undefined,
+      onGone() {},
+    },
     recordOf: () => (capabilities === null ? undefined : { sequence: 1, capabilities, prekey: undefined }),
     sessions: { network: NETWORK, clock: new ManualClock(), random: seededRandom(6) },
   });
@@ -59,7 +63,8 @@ function openBea({
     receive(from: NodeId, sealed: Uint8Array): Uint8Array | string {
       try {
         const { plaintext, session } = sealer.open(from, sealed, associated, roots);
-        if (session !== undefined) known.set(nameOf(from, session.id), session.keys);
+        if (session !== undefined)
+          known.set(nameOf(from, session.id), { keys: session.keys, keyId: session.keyId ?? 0 });
         return plaintext;
       } catch (error) {
         return (error as { code: string }).code;
@@ -75,7 +80,7 @@ function write(
 ): { sealed: Uint8Array; plaintext: Uint8Array }[] {
   const { sessions, seal } = createSealer({
     identity: ann,
-    prekeys: { find: () => undefined, onGone() {} },
+    prekeys: { find: () => undefined, callsignOf: () => undefined, onGone() {} },
     recordOf: () => ({
       sequence: 1,
       prekey: { keyId: published.keyId, publicKey: published.key.publicKey },

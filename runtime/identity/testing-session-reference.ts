@@ -128,6 +128,19 @@ export function referenceHash(key: Uint8Array, number: number, ...rest: Uint8Arr
     .digest();
 }
 
+/** The name of a session by what is kept of the message that was sealed under M, 8 bytes. */
+export function referenceContextId(
+  key: Uint8Array,
+  mailEpoch: Uint8Array,
+  counter: number,
+  createdAtS: number,
+  address: string,
+): Uint8Array {
+  const text = Buffer.from(address, "utf8");
+  const rest = join(mailEpoch, varint(counter), u32(createdAtS), varint(text.length), text);
+  return referenceHash(key, 9, rest).subarray(0, 8);
+}
+
 /** M of a counter from 0 to 65,535, walked from the root. */
 export function referenceKey(root: Uint8Array, counter: number): Uint8Array {
   const digits = [12, 8, 4, 0].map((shift) => (counter >> shift) & 15);

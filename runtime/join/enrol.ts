@@ -2,10 +2,13 @@
  * A newcomer's side of joining: over one session under an invitation it asks, and gets what makes it a member or the reason
  * why not. Owns the session until it answers. Specified by docs/protocol/join.md, "Enrolment".
  */
-import type { Clock, Timer } from "@godwit/sdk";
+import type { Clock } from "@godwit/sdk";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import { shortId } from "../kernel/ids.ts";
-import type { Session } from "../link/types.ts";
+import type { Departure } from "../kernel/departure.ts";
+import { QUEUED_TIMEOUT_MS } from "../link/constants.ts";
+import { Repeating } from "../link/repeating.ts";
+import { isPaced, type Session } from "../link/types.ts";
 import { FrameType } from "../wire/constants.ts";
 import {
   decodeEnrolGrant,
@@ -25,25 +28,29 @@ const RESEND_MS = { fast: 1_000, medium: 5_000, slow: 30_000 } as const;
  */
 export function enrol(session: Session, callsign: string | undefined, clock: Clock): Promise<EnrolGrant> {
   return new Promise((resolve, reject) => {
-    let resend: Timer | undefined;
+    const repeating = new Repeating({
+      clock,
+      backoff: { nextMs: () => RESEND_MS[session.linkClass], reset() {} },
+      answerMs: () => session.answerMs ?? 0,
+    });
     let isOver = false;
     const end = (settle: () => void): void => {
       if (isOver) return;
       isOver = true;
-      resend?.cancel();
+      repeating.stop();
       timeout.cancel();
       session.close();
       settle();
     };
     const fail = (error: GodwitError) => end(() => reject(error));
-    const timeout = clock.after(TIMEOUT_MS[session.linkClass], () =>
+    const timeoutMs = Math.max(TIMEOUT_MS[session.linkClass], isPaced(session) ? QUEUED_TIMEOUT_MS : 0);
+    const timeout = clock.after(timeoutMs, () =>
       fail(godwitError("GODWIT_TIMEOUT", "the member did not answer the request to join")),
     );
-    const ask = (): void => {
-      if (isOver) return;
-      session.send(encodeEnrolRequest(callsign ?? ""));
+    const ask = (departure: Departure): void => {
+      session.send(encodeEnrolRequest(callsign ?? ""), departure);
       session.flush();
-      if (!session.isReliable) resend = clock.after(RESEND_MS[session.linkClass], ask);
+      if (session.isReliable) repeating.stop();
     };
     session.open({
       frame(bytes) {
@@ -61,7 +68,7 @@ export function enrol(session: Session, callsign: string | undefined, clock: Clo
       closed: (error) =>
         fail(error ?? godwitError("GODWIT_LINK_CLOSED", "the member closed before it had answered")),
     });
-    ask();
+    repeating.start(ask);
   });
 }
 

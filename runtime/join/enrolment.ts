@@ -22,7 +22,8 @@ import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { formatHex, shortId, type NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import type { InviteVerdict } from "../link/responder.ts";
-import type { Session } from "../link/types.ts";
+import { QUEUED_TIMEOUT_MS } from "../link/constants.ts";
+import { isPaced, type Session } from "../link/types.ts";
 import { planInviteAddresses, type AddressCandidate } from "./invite-addresses.ts";
 import type { RecordBook } from "../membership/records.ts";
 import type { NodeTime } from "../time/node-time.ts";
@@ -193,7 +194,8 @@ export class Enrolment {
       return session.close();
     }
     this.#sessions.add(session);
-    const timer = this.#deps.clock.after(ENROL_TIMEOUT_MS[session.linkClass], () => session.close());
+    const timeoutMs = Math.max(ENROL_TIMEOUT_MS[session.linkClass], isPaced(session) ? QUEUED_TIMEOUT_MS : 0);
+    const timer = this.#deps.clock.after(timeoutMs, () => session.close());
     let requests = 0;
     session.open({
       frame: (bytes) => {

@@ -77,6 +77,16 @@ export const linkMetrics = {
     help: "sealed records that had come before",
     labels: [],
   },
+  godwit_link_fragments_collected_total: {
+    kind: "counter",
+    help: "pieces of records that were kept until the others come",
+    labels: [],
+  },
+  godwit_link_records_unfinished_total: {
+    kind: "counter",
+    help: "records of which some pieces never came",
+    labels: [],
+  },
   godwit_link_records_unread_total: {
     kind: "counter",
     help: "records dropped because too many came before anybody read",

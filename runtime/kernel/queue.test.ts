@@ -64,3 +64,14 @@ test("clear leaves nothing behind", () => {
   expect([queue.length, queue.bytes, queue.shift()]).toEqual([0, 0, undefined]);
   expect(queue.push(2, 30)).toBe(true);
 });
+
+test("a newer item takes the place of the first older one, and no more room than there is", () => {
+  const queue = new BoundedQueue<string>({ itemsMax: 3, bytesMax: 30, whenFull: "refuse" });
+  for (const item of ["a1", "b1", "a2"]) queue.push(item, 10);
+  const replace = (item: string, bytes: number) =>
+    queue.replace((old) => old.startsWith(item.slice(0, 1)), item, bytes);
+  expect([replace("b2", 8), queue.bytes]).toEqual(["b1", 28]);
+  expect([replace("a3", 13), queue.bytes, replace("c1", 1)]).toEqual([undefined, 28, undefined]);
+  expect([queue.shift(), replace("a4", 5)]).toEqual(["a1", "a2"]);
+  expect([queue.shift(), queue.shift(), queue.shift(), queue.bytes]).toEqual(["b2", "a4", undefined, 0]);
+});

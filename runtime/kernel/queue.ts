@@ -43,6 +43,19 @@ export class BoundedQueue<T> {
     return true;
   }
 
+  /** Puts an item in the place of the first for which `isOld`, and answers that one; undefined: there is none, or no room for what it has more. */
+  replace(isOld: (item: T) => boolean, item: T, bytes: number): T | undefined {
+    for (let at = this.#head; at < this.#ring.length; at++) {
+      const old = this.#ring[at]!;
+      if (!isOld(old.item)) continue;
+      if (this.#bytes - old.bytes + bytes > this.#bounds.bytesMax) return undefined;
+      this.#ring[at] = { item, bytes };
+      this.#bytes += bytes - old.bytes;
+      return old.item;
+    }
+    return undefined;
+  }
+
   peek(): T | undefined {
     return this.#ring[this.#head]?.item;
   }

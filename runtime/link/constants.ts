@@ -39,6 +39,7 @@ export const ControlKind = {
   rekeyReply: 3,
   rekeySwitch: 4,
   confirm: 5,
+  fragments: 6,
 } as const;
 
 /** Each of the two tags of a message 1: of the network, and (IK only) of the addressee. */
@@ -63,9 +64,14 @@ export const ATTEMPTS_PER_PIPE_MAX = 8;
 /** Network secrets alive at once. */
 export const SECRETS_MAX = 4;
 
-/** Datagram header: bit 7 record, bit 6 bare (the plaintext is one frame without its length), bits 0-1 epoch. */
+/**
+ * Datagram header: bit 7 record, bit 6 bare (the plaintext is one frame without its length), bit 5 a piece of a record, bit 4 its last one, bits
+ * 0-1 epoch.
+ */
 export const RECORD_FLAG = 0x80;
 export const BARE_FLAG = 0x40;
+export const FRAGMENT_FLAG = 0x20;
+export const LAST_FLAG = 0x10;
 export const EPOCH_MASK = 0x03;
 
 export interface DatagramFormat {
@@ -136,6 +142,8 @@ export interface HandshakeTiming {
   readonly resendCapMs: number;
 }
 
+/** Over a pipe that keeps datagrams until it may send them the far end's next word may take this long, ms. */
+export const QUEUED_TIMEOUT_MS = 30 * 60_000;
 /** Of a plugin, so bounded here, ms. */
 export const PATIENCE_MAX_MS = 30 * 86_400_000;
 /** Only where nothing is ever repeated for want of an answer: a datagram pipe would fill a carried medium with copies. */

@@ -4,8 +4,9 @@
  * (confirm, rekey) is sent again until answered. A forged datagram is counted and changes nothing.
  * docs/protocol/link.md, "Datagram records"
  */
-import type { Timer } from "../kernel/clock.ts";
 import { Backoff } from "../kernel/backoff.ts";
+import type { Timer } from "../kernel/clock.ts";
+import { type Departure, isWaiting, newDeparture } from "../kernel/departure.ts";
 import { godwitError } from "../kernel/errors.ts";
 import { FRAME_BYTES_MAX } from "../wire/constants.ts";
 import {
@@ -18,10 +19,19 @@ import {
   RECORD_FLAG,
   type DatagramFormat,
 } from "./constants.ts";
+import {
+  CollectedFragments,
+  cutFrameBytesMax,
+  cutRecord,
+  decodeFragment,
+  type Fragment,
+  SentFragments,
+} from "./fragments.ts";
 import { openRecord, recordKey, releaseBuffer, sealRecord, takeBuffer, type RecordKey } from "./records.ts";
 import type { Epoch } from "./rekey.ts";
+import { Repeating } from "./repeating.ts";
 import { ReplayWindow } from "./replay.ts";
-import { LinkSession, type SessionParams } from "./session.ts";
+import { ANSWERS_AWAITED, LinkSession, type SessionParams } from "./session.ts";
 
 /** Keys, counter and window of one epoch. */
 interface EpochSlot {
@@ -33,6 +43,8 @@ interface EpochSlot {
 }
 
 const NO_BYTES = new Uint8Array(0);
+/** From this version of the protocol on both ends put records together. */
+const CUT_VERSION = 2;
 
 export class DatagramSession extends LinkSession {
   readonly isReliable = false;
@@ -43,32 +55,42 @@ export class DatagramSession extends LinkSession {
   readonly #slots: (EpochSlot | undefined)[] = [undefined, undefined, undefined, undefined];
   #sending: EpochSlot;
   #dropPrevious: Timer | undefined;
-  #resend: Timer | undefined;
-  readonly #backoff: Backoff;
+  /** The last answers to a confirm and to a rekey request. */
+  #confirmed: Departure | undefined;
+  #replied: Departure | undefined;
+  /** What must arrive: the confirm of an epoch, or the request of one. */
+  readonly #repeating: Repeating;
+  /** Slow links of version 2 carry records in pieces. */
+  readonly #cut: { readonly sent: SentFragments; readonly collected: CollectedFragments } | undefined;
   /** The epoch of which the far end has not shown yet that it has our keys. */
   #unconfirmed: { readonly slot: EpochSlot; readonly message3: Uint8Array | undefined } | undefined;
-  #confirmDeadlineMs = Infinity;
 
   constructor(params: SessionParams) {
     super(params);
     const { pipe, timing, random } = params;
     this.#format = datagramFormat(pipe.linkClass);
     this.#overhead = 1 + this.#format.counterBytes + this.#format.tagBytes;
-    this.#backoff = new Backoff({ firstMs: timing.resendFirstMs, capMs: timing.resendCapMs }, random);
+    const backoff = new Backoff({ firstMs: timing.resendFirstMs, capMs: timing.resendCapMs }, random);
+    this.#repeating = new Repeating({ clock: params.clock, backoff, answerMs: () => this.answerMs });
+    this.#cut = pipe.linkClass === "slow" && this.version >= CUT_VERSION ? this.#newCut() : undefined;
     this.#sending = this.#addSlot(this.rekeying.epoch);
   }
 
   /** What the path carries may change at any time. */
   get frameBytesMax(): number {
+    const { counterBytes, tagBytes } = this.#format;
+    const cutMax =
+      this.#cut === undefined ? 0 : cutFrameBytesMax(this.params.pipe.mtu, counterBytes, tagBytes);
+    return Math.max(this.batchBytesMax, cutMax);
+  }
+
+  /** What is batched stays within one datagram: nothing small is lost with a piece of something else. */
+  protected get batchBytesMax(): number {
     return Math.min(FRAME_BYTES_MAX, this.params.pipe.mtu - this.#overhead);
   }
 
-  protected get batchBytesMax(): number {
-    return this.frameBytesMax;
-  }
-
   protected get flushBytes(): number {
-    return this.frameBytesMax;
+    return this.batchBytesMax;
   }
 
   /** Whether this datagram is a valid record of ours. Changes nothing. Borrowed. */
@@ -77,8 +99,7 @@ export class DatagramSession extends LinkSession {
   }
 
   confirm(message3: Uint8Array | undefined): void {
-    this.#confirmDeadlineMs = this.params.clock.monotonicMs() + this.params.timing.timeoutMs;
-    this.#startConfirm(this.#sending, message3);
+    this.#startConfirm(this.#sending, message3, this.params.timing.timeoutMs);
   }
 
   protected seal(plaintext: Uint8Array, isBare: boolean): void {
@@ -90,28 +111,79 @@ export class DatagramSession extends LinkSession {
     out[0] = header;
     for (let i = 0; i < counterBytes; i++) out[1 + i] = (counter >>> (8 * (counterBytes - 1 - i))) & 255;
     const end = sealRecord(slot.sendKey, header, counter, plaintext, out, 1 + counterBytes, tagBytes);
-    this.write(out.subarray(0, end));
+    this.#writeRecord(out.subarray(0, end));
     releaseBuffer(out);
   }
 
+  #writeRecord(record: Uint8Array): void {
+    const { mtu } = this.params.pipe;
+    if (this.#cut === undefined || record.length <= mtu) return this.write(record);
+    const pieces = cutRecord(record, this.#format.counterBytes, mtu);
+    const departures = this.#cut.sent.keep(pieces);
+    for (const [index, piece] of pieces.entries())
+      this.write(piece, index === pieces.length - 1, departures[index]);
+  }
+
   protected process(datagram: Uint8Array): void {
+    const fragment = this.#cut && decodeFragment(datagram, this.#format.counterBytes);
+    if (fragment === undefined) this.#processRecord(datagram);
+    else this.#collect(fragment);
+  }
+
+  #collect(fragment: Fragment): void {
     const { counters } = this.params;
-    const opened = this.#open(datagram);
+    const slot = this.#slots[fragment.flags & EPOCH_MASK];
+    if (slot === undefined) counters.recordsForged++;
+    else if (!slot.window.accepts(fragment.counter)) counters.recordsReplayed++;
+    else {
+      const whole = this.#cut!.collected.take(fragment);
+      if (whole !== undefined && this.#processRecord(whole.record)) this.#cut!.collected.forgive(whole.asks);
+    }
+  }
+
+  /** Whether it was genuine and new. */
+  #processRecord(record: Uint8Array): boolean {
+    const { counters } = this.params;
+    const opened = this.#open(record);
     if (opened === undefined) {
       counters.recordsForged++;
-      return;
+      return false;
     }
     const { slot, counter, plaintext, isBare } = opened;
     if (!slot.window.accepts(counter)) {
       counters.recordsReplayed++;
-      return;
+      return false;
     }
     // One that comes late must not lead the pipe back to where its sender was.
     if (counter > slot.window.highest) this.params.pipe.proven?.();
     slot.window.mark(counter);
     this.#onEpochUsed(slot);
     this.takeItems(plaintext, isBare);
-    if (!this.isOver) this.received();
+    if (this.isOver) return true;
+    this.#cut?.collected.later(record[0]!, counter);
+    this.received();
+    return true;
+  }
+
+  #newCut() {
+    const { clock, timing, counters } = this.params;
+    const { counterBytes } = this.#format;
+    return {
+      sent: new SentFragments(clock, counterBytes),
+      collected: new CollectedFragments({
+        clock,
+        counterBytes,
+        counters,
+        silenceMs: () => Math.max(this.answerMs, timing.resendFirstMs),
+        ask: (came, departure) => this.sendControl(ControlKind.fragments, came, departure),
+      }),
+    };
+  }
+
+  #sendMissing(came: Uint8Array): void {
+    const { mtu, answerMs = 0 } = this.params.pipe;
+    for (const { datagram, departure } of this.#cut?.sent.missing(came, answerMs) ?? [])
+      if (datagram.length <= mtu) this.write(datagram, false, departure);
   }
 
   protected keep(datagram: Uint8Array): void {
@@ -131,29 +203,40 @@ export class DatagramSession extends LinkSession {
     return super.mayRekey && this.#unconfirmed === undefined;
   }
 
-  protected startRekey(): void {
+  protected startRekey(asked: Departure): void {
     this.rekeying.request();
-    this.#backoff.reset();
-    this.#sendRequest();
+    let first: Departure | undefined = asked;
+    this.#repeating.start((departure) => {
+      const request = this.rekeying.pendingRequest;
+      if (request === undefined || this.isOver) return this.#repeating.stop();
+      this.sendControl(ControlKind.rekeyRequest, request, departure, first);
+      first = undefined;
+    });
   }
 
   protected onControl(kind: number, body: Uint8Array): void {
     switch (kind) {
       case ControlKind.confirm:
-        return this.sendEmpty();
+        // The one that waits here still will do.
+        if (!isWaiting(this.#confirmed)) this.sendEmpty((this.#confirmed = newDeparture()));
+        return;
       case ControlKind.rekeyRequest:
         return this.#onRekeyRequest(body);
       case ControlKind.rekeyReply:
         return this.#onRekeyReply(body);
+      case ControlKind.fragments:
+        return this.#sendMissing(body);
       default:
         return;
     }
   }
 
   protected dispose(): void {
-    this.#resend?.cancel();
+    this.#repeating.stop();
     this.#dropPrevious?.cancel();
     this.#unconfirmed = undefined;
+    this.#cut?.sent.clear();
+    this.#cut?.collected.clear();
   }
 
   #open(
@@ -190,8 +273,7 @@ export class DatagramSession extends LinkSession {
   #onEpochUsed(slot: EpochSlot): void {
     if (this.#unconfirmed?.slot === slot) {
       this.#unconfirmed = undefined;
-      this.#confirmDeadlineMs = Infinity;
-      this.#resend?.cancel();
+      this.#repeating.stop();
     }
     if (this.rekeying.answeredEpoch?.number === slot.number) {
       this.rekeying.confirmAnswered();
@@ -203,7 +285,7 @@ export class DatagramSession extends LinkSession {
     const previous = this.#sending;
     this.#sending = slot;
     this.rxRecords = 0;
-    this.#resend?.cancel();
+    this.#repeating.stop();
     this.#slots[(previous.number - 1) & EPOCH_MASK] = undefined;
     this.#dropPrevious?.cancel();
     this.#dropPrevious = this.params.clock.after(this.params.limits.previousEpochMs, () => {
@@ -226,10 +308,12 @@ export class DatagramSession extends LinkSession {
     const epoch = this.rekeying.answeredEpoch!;
     if (epoch !== answeredBefore) {
       // Our own request, if any, has lost.
-      this.#resend?.cancel();
+      this.#repeating.stop();
       this.#addSlot(epoch);
     }
-    this.sendControl(ControlKind.rekeyReply, reply);
+    if (epoch === answeredBefore && isWaiting(this.#replied)) return;
+    this.#replied = newDeparture();
+    this.sendControl(ControlKind.rekeyReply, reply, this.#replied);
   }
 
   #onRekeyReply(body: Uint8Array): void {
@@ -245,39 +329,23 @@ export class DatagramSession extends LinkSession {
     this.flush();
     const slot = this.#addSlot(epoch);
     this.#sendUnder(slot);
-    this.#confirmDeadlineMs = this.params.clock.monotonicMs() + this.params.limits.rekeyGraceMs;
-    this.#startConfirm(slot, undefined);
+    this.#startConfirm(slot, undefined, this.params.limits.rekeyGraceMs);
   }
 
-  #startConfirm(slot: EpochSlot, message3: Uint8Array | undefined): void {
+  /** Its time counts from when it first left. */
+  #startConfirm(slot: EpochSlot, message3: Uint8Array | undefined, timeoutMs: number): void {
     this.#unconfirmed = { slot, message3 };
-    this.#backoff.reset();
-    this.#sendConfirm();
-  }
-
-  #sendConfirm(): void {
-    const unconfirmed = this.#unconfirmed;
-    if (unconfirmed === undefined || this.isOver) return;
-    if (this.params.clock.monotonicMs() >= this.#confirmDeadlineMs) {
-      this.params.counters.sessionsUnconfirmed++;
-      this.end(godwitError("GODWIT_HANDSHAKE_TIMEOUT", "the far end never confirmed the session"));
-      return;
-    }
-    if (unconfirmed.message3 !== undefined) this.write(unconfirmed.message3);
-    this.sendControl(ControlKind.confirm, NO_BYTES);
-    this.#sendAgain(() => this.#sendConfirm());
-  }
-
-  #sendRequest(): void {
-    const request = this.rekeying.pendingRequest;
-    if (request === undefined || this.isOver) return;
-    this.sendControl(ControlKind.rekeyRequest, request);
-    this.#sendAgain(() => this.#sendRequest());
-  }
-
-  #sendAgain(step: () => void): void {
-    if (this.isOver) return;
-    this.#resend?.cancel();
-    this.#resend = this.params.clock.after(this.#backoff.nextMs(), step);
+    let first: Departure | undefined;
+    this.#repeating.start((departure) => {
+      first ??= departure;
+      if (this.#unconfirmed?.slot !== slot || this.isOver) return this.#repeating.stop();
+      const nowMs = this.params.clock.monotonicMs();
+      if (nowMs - (first.leftAtMs ?? nowMs) >= Math.max(timeoutMs, ANSWERS_AWAITED * this.answerMs)) {
+        this.params.counters.sessionsUnconfirmed++;
+        return this.end(godwitError("GODWIT_HANDSHAKE_TIMEOUT", "the far end never confirmed the session"));
+      }
+      if (message3 !== undefined) this.write(message3);
+      this.sendControl(ControlKind.confirm, NO_BYTES, departure);
+    });
   }
 }

@@ -33,6 +33,8 @@ export interface LinkTestOptions {
   readonly b?: Partial<OpenSessionOptions>;
   readonly guard?: Partial<GuardLimits>;
   readonly clock?: ManualClock;
+  /** How long the handshake takes at most where datagrams wait, ms. */
+  readonly openMs?: number;
 }
 
 export const settled = (opening: Promise<Session>): Promise<Settled> =>
@@ -77,6 +79,7 @@ export class Collector {
   /** Undefined while open. */
   closed: { error: GodwitError | undefined } | undefined;
   onFrame: (bytes: Uint8Array) => void = () => {};
+  onDrain: () => void = () => {};
 
   constructor(session: Session) {
     this.session = session;
@@ -86,7 +89,10 @@ export class Collector {
         this.frames.push(new Uint8Array(bytes));
         this.onFrame(bytes);
       },
-      drain: () => void this.drains++,
+      drain: () => {
+        this.drains++;
+        this.onDrain();
+      },
       closed: (error) => {
         if (this.closed !== undefined) throw new Error("closed twice");
         this.closed = { error };
@@ -100,17 +106,22 @@ export interface OpenLink extends LinkTest {
   readonly right: Collector;
 }
 
-/** Both sessions, opened. */
+/** Both sessions, opened: as soon as they are there where that takes long. */
 export async function openLink(options: LinkTestOptions = {}): Promise<OpenLink> {
   const link = startLink(options);
-  await link.clock.advance(options.kind === "datagram" ? 4_000 : 100);
-  const [a, b] = await Promise.all([link.a, link.b]);
-  if (a.session === undefined) throw a.error;
-  if (b.session === undefined) throw b.error;
-  const left = new Collector(a.session);
-  const right = new Collector(b.session);
-  await link.clock.advance(options.kind === "datagram" ? 4_000 : 10);
+  const { kind, openMs } = options;
+  const isWaitedFor = openMs !== undefined;
+  const early = isWaitedFor ? Promise.all([opened(link.a), opened(link.b)]) : undefined;
+  await link.clock.advance(openMs ?? (kind === "datagram" ? 4_000 : 100));
+  const [left, right] = await (early ?? Promise.all([opened(link.a), opened(link.b)]));
+  if (!isWaitedFor) await link.clock.advance(kind === "datagram" ? 4_000 : 10);
   return { ...link, left, right };
+}
+
+async function opened(settling: Promise<Settled>): Promise<Collector> {
+  const { session, error } = await settling;
+  if (session === undefined) throw error;
+  return new Collector(session);
 }
 
 export const bytesOf = (length: number, fill: number): Uint8Array => new Uint8Array(length).fill(fill);

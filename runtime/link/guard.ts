@@ -47,7 +47,12 @@ export interface LinkCounters {
   /** Stream records that ended their session, and datagrams with a wrong tag or header. */
   recordsCorrupt: number;
   recordsForged: number;
+  /** And pieces of records that had come before. */
   recordsReplayed: number;
+  /** Pieces of records that were kept until the others come. */
+  fragmentsCollected: number;
+  /** Records of which some pieces never came. */
+  recordsUnfinished: number;
   /** Datagrams dropped because nobody read yet. */
   recordsUnread: number;
   rekeys: number;
@@ -71,6 +76,8 @@ const newCounters = (): LinkCounters => ({
   recordsCorrupt: 0,
   recordsForged: 0,
   recordsReplayed: 0,
+  fragmentsCollected: 0,
+  recordsUnfinished: 0,
   recordsUnread: 0,
   rekeys: 0,
   sessionsExpired: 0,

@@ -8,6 +8,7 @@ import type { Invite } from "../identity/invite.ts";
 import type { Identity } from "../identity/keys.ts";
 import { Backoff } from "../kernel/backoff.ts";
 import type { Clock, Timer } from "../kernel/clock.ts";
+import { type Departure, isWaiting, newDeparture } from "../kernel/departure.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Random } from "../kernel/random.ts";
@@ -16,12 +17,14 @@ import {
   handshakeTiming,
   MTU_MIN,
   patienceOf,
+  QUEUED_TIMEOUT_MS,
   RECORD_FLAG,
   SECRETS_MAX,
   sessionLimits,
   type SessionLimits,
 } from "./constants.ts";
 import { DatagramSession } from "./datagram-session.ts";
+import { Departures } from "./departures.ts";
 import type { HalfOpenTicket, HandshakeGuard } from "./guard.ts";
 import {
   HANDSHAKE_BYTES,
@@ -33,7 +36,8 @@ import {
 } from "./hello.ts";
 import { Initiator, type Established, type Step } from "./initiator.ts";
 import { Responder, type InviteGate } from "./responder.ts";
-import type { LinkSession, SessionParams } from "./session.ts";
+import { Repeating } from "./repeating.ts";
+import { ANSWERS_AWAITED, type LinkSession, type SessionParams } from "./session.ts";
 import { StreamSession } from "./stream-session.ts";
 import type { Session } from "./types.ts";
 
@@ -95,7 +99,12 @@ class Opening {
   #secretIndex = 0;
   #ticket: HalfOpenTicket | undefined;
   #timeout: Timer | undefined;
-  #resend: Timer | undefined;
+  readonly #departures: Departures;
+  #repeating: Repeating | undefined;
+  /** The last message in answer to one of the far end. */
+  #answered: { readonly bytes: Uint8Array; readonly departure: Departure } | undefined;
+  /** The first message of this end. */
+  #first: Departure | undefined;
   /** Responder: sessions that wait for their first record, newest last. A stream has at most one, a datagram pipe two. */
   #unproven: LinkSession[] = [];
   #session: LinkSession | undefined;
@@ -114,6 +123,7 @@ class Opening {
     reject: (error: unknown) => void,
   ) {
     this.#pipe = pipe;
+    this.#departures = new Departures(pipe, options.clock);
     this.#options = options;
     this.#signal = signal;
     this.#resolve = resolve;
@@ -126,7 +136,7 @@ class Opening {
   }
 
   start(): void {
-    const { clock, role } = this.#options;
+    const { role } = this.#options;
     if (this.#signal.aborted) return this.#onAbort();
     try {
       this.#checkPipe();
@@ -139,13 +149,31 @@ class Opening {
       return this.#fail(asGodwitError(error));
     }
     this.#signal.addEventListener("abort", this.#onAbort, { once: true });
-    this.#timeout = clock.after(this.#timing.timeoutMs, () => this.#onTimeout());
+    this.#limit(this.#timing.timeoutMs);
     this.#pipe.open({
       data: (bytes) => (this.#session === undefined ? this.#onData(bytes) : this.#onRecord(bytes)),
       drain: () => this.#session?.pipeDrained(),
+      left: () => {
+        this.#departures.left();
+        this.#session?.pipeLeft();
+      },
       closed: (error) => this.#onClosed(error),
     });
-    if (this.#initiator !== undefined) this.#sendMessage1(this.#initiator, this.#newBackoff());
+    if (this.#initiator !== undefined) this.#sendMessage1(this.#initiator);
+  }
+
+  /** Whoever asks gives the far end its time from when that has left. */
+  #limit(delayMs: number): void {
+    const { clock } = this.#options;
+    this.#timeout = clock.after(delayMs, () => {
+      const nowMs = clock.monotonicMs();
+      const { isTold, answerMs } = this.#departures;
+      const timeoutMs = Math.max(this.#timing.timeoutMs, ANSWERS_AWAITED * answerMs);
+      const isAsking = isTold && this.#initiator !== undefined;
+      const leftMs = isAsking ? (this.#first?.leftAtMs ?? nowMs) + timeoutMs - nowMs : 0;
+      if (leftMs > 0) this.#limit(leftMs);
+      else this.#onTimeout();
+    });
   }
 
   #admit(): void {
@@ -157,7 +185,10 @@ class Opening {
 
   get #timing() {
     const timing = handshakeTiming(this.#pipe.linkClass, patienceOf(this.#pipe));
-    return { ...timing, timeoutMs: this.#options.timeoutMs ?? timing.timeoutMs };
+    const timeoutMs = this.#options.timeoutMs ?? timing.timeoutMs;
+    // How long the far end waits for airtime nobody sees here.
+    const queuedMs = this.#departures.isTold && this.#options.role === "responder" ? QUEUED_TIMEOUT_MS : 0;
+    return { ...timing, timeoutMs: Math.max(timeoutMs, queuedMs) };
   }
 
   #checkPipe(): void {
@@ -221,24 +252,31 @@ class Opening {
     return this.#options.isBlocked ?? (() => false);
   }
 
-  #newBackoff(): Backoff {
-    const { resendFirstMs, resendCapMs } = this.#timing;
-    return new Backoff({ firstMs: resendFirstMs, capMs: resendCapMs }, this.#options.random);
-  }
-
   /** On datagrams the initiator repeats its message until something moves on; the responder only ever answers. */
-  #sendMessage1(initiator: Initiator, backoff: Backoff): void {
-    if (this.#isSettled) return;
-    this.#write(initiator.message1);
-    if (this.#pipe.kind === "datagram" && !this.#isSettled)
-      this.#resend = this.#options.clock.after(backoff.nextMs(), () =>
-        this.#sendMessage1(initiator, backoff),
-      );
+  #sendMessage1(initiator: Initiator): void {
+    const { clock, random } = this.#options;
+    if (this.#pipe.kind === "stream") return this.#write(initiator.message1);
+    const { resendFirstMs, resendCapMs } = this.#timing;
+    const backoff = new Backoff({ firstMs: resendFirstMs, capMs: resendCapMs }, random);
+    this.#repeating = new Repeating({ clock, backoff, answerMs: () => this.#departures.answerMs });
+    this.#repeating.start((departure) => {
+      this.#first ??= departure;
+      this.#write(initiator.message1, departure);
+    });
   }
 
-  #write(bytes: Uint8Array): void {
+  /** Once more, where the far end asks again: but not while the last time waits here still. */
+  #answer(bytes: Uint8Array): void {
+    const last = this.#answered;
+    if (last !== undefined && isWaiting(last.departure) && Buffer.compare(last.bytes, bytes) === 0) return;
+    const departure = newDeparture();
+    this.#answered = { bytes, departure };
+    this.#write(bytes, departure);
+  }
+
+  #write(bytes: Uint8Array, departure?: Departure): void {
     this.#bytesSent += bytes.length;
-    this.#pipe.write(bytes);
+    this.#departures.write(bytes, departure === undefined ? [] : [departure]);
   }
 
   #onData(bytes: Uint8Array): void {
@@ -298,7 +336,7 @@ class Opening {
     if (this.#responder?.hasAnswered === true) this.#ticket?.answered();
     switch (step.kind) {
       case "send":
-        return this.#write(step.bytes);
+        return this.#answer(step.bytes);
       case "fail":
         if (step.send !== undefined) this.#write(step.send);
         return this.#fail(step.error);
@@ -318,7 +356,7 @@ class Opening {
       session.confirm(send);
       return;
     }
-    if (send !== undefined) this.#write(send);
+    if (send !== undefined) this.#answer(send);
     const session = this.#newSession(established);
     if (this.#pipe.kind === "stream") session.onProof = () => this.#complete(session);
     // Two, so that a replayed message 1 in between does not undo a handshake that is under way.
@@ -330,6 +368,7 @@ class Opening {
     const pipe = this.#pipe;
     const params: SessionParams = {
       pipe,
+      departures: this.#departures,
       role,
       own: identity.dh,
       established,
@@ -402,7 +441,7 @@ class Opening {
   #settle(): void {
     this.#isSettled = true;
     this.#timeout?.cancel();
-    this.#resend?.cancel();
+    this.#repeating?.stop();
     this.#ticket?.release();
     this.#signal.removeEventListener("abort", this.#onAbort);
     this.#unproven = [];

@@ -7,6 +7,7 @@
  */
 import type { LinkClass, Pipe, PipeDirection } from "@godwit/sdk";
 import type { Clock, Timer } from "../kernel/clock.ts";
+import { type Departure, newDeparture, noteDropped } from "../kernel/departure.ts";
 import { assert, GodwitError, godwitError } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Random } from "../kernel/random.ts";
@@ -19,6 +20,7 @@ import {
   type HandshakeTiming,
   type SessionLimits,
 } from "./constants.ts";
+import type { Departures } from "./departures.ts";
 import type { LinkCounters } from "./guard.ts";
 import type { Established } from "./initiator.ts";
 import { FRAME_BYTES_MAX } from "../wire/constants.ts";
@@ -29,6 +31,8 @@ import type { Session, SessionHandlers } from "./types.ts";
 
 export interface SessionParams {
   readonly pipe: Pipe;
+  /** Of that pipe: everything is written through it. */
+  readonly departures: Departures;
   readonly role: Role;
   readonly own: DhKey;
   readonly established: Established;
@@ -48,13 +52,16 @@ const DRAIN_POLL_MS = 5;
 /** The responder lets the initiator rekey first, so that a crossing is the exception. */
 const RESPONDER_PATIENCE = 1.1;
 const NO_BYTES = new Uint8Array(0);
+/** Where answers take long nothing is given up before so many could have come. */
+export const ANSWERS_AWAITED = 3;
+const NOBODY: readonly Departure[] = [];
 
 export abstract class LinkSession implements Session {
   readonly remote: NodeId;
   readonly direction: PipeDirection;
   readonly localEndpoint: string;
   readonly linkClass: LinkClass;
-  readonly patienceMs: number;
+  readonly isCarried: boolean;
   readonly rateBitsPerSecond: number;
   /** The protocol version that both ends agreed on. */
   readonly version: number;
@@ -81,6 +88,8 @@ export abstract class LinkSession implements Session {
   #bytesSent: number;
   #bytesReceived: number;
   #isBlocked = false;
+  /** The pipe took what it was given, and no more before it says so. */
+  #awaitsDrain = false;
   #wantsDrain = false;
   #drainPoll: Timer | undefined;
   #isDelivering = false;
@@ -90,7 +99,12 @@ export abstract class LinkSession implements Session {
   #txRecords = 0;
   #txBytes = 0;
   #epochStartedMs: number;
-  #rekeyAskedMs: number | undefined;
+  /** When the far end was asked for a rekey; it has its time from when that left. */
+  #rekeyAsked: Departure | undefined;
+  /** Of frames in the batch. */
+  #batched: Departure[] = [];
+  /** Of the record that is being written. */
+  #departing = NOBODY;
   /** The pipe is gone but its last bytes are not read yet. */
   #pipeEnd: { readonly error: Error | undefined } | undefined;
 
@@ -104,7 +118,7 @@ export abstract class LinkSession implements Session {
     this.direction = pipe.direction;
     this.localEndpoint = pipe.local;
     this.linkClass = pipe.linkClass;
-    this.patienceMs = patienceOf(pipe);
+    this.isCarried = patienceOf(pipe) > 0;
     this.rateBitsPerSecond = pipe.rateBitsPerSecond;
     this.#bytesSent = params.bytesSent;
     this.#bytesReceived = params.bytesReceived;
@@ -125,7 +139,7 @@ export abstract class LinkSession implements Session {
   /** Bytes that nobody reads yet, owned: into the backlog, or dropped and counted. */
   protected abstract keep(bytes: Uint8Array): void;
   /** Asks the far end for a new epoch. */
-  protected abstract startRekey(): void;
+  protected abstract startRekey(departure: Departure): void;
   /** Cancels timers and frees buffers. */
   protected abstract dispose(): void;
 
@@ -136,6 +150,10 @@ export abstract class LinkSession implements Session {
   /** A far end on a datagram pipe may move. */
   get remoteEndpoint(): string {
     return this.params.pipe.remote;
+  }
+
+  get answerMs(): number {
+    return this.params.departures.answerMs;
   }
 
   get bytesSent(): number {
@@ -161,18 +179,22 @@ export abstract class LinkSession implements Session {
     else queueMicrotask(() => this.#deliverBacklog());
   }
 
-  send(frame: Uint8Array): boolean {
-    if (this.isOver || this.#isClosing) return true;
+  send(frame: Uint8Array, departure?: Departure): boolean {
+    if (this.isOver || this.#isClosing) {
+      noteDropped(departure);
+      return true;
+    }
     const length = frame.length;
     if (length === 0 || length > this.frameBytesMax)
       throw godwitError("GODWIT_ENCODE", `a frame has 1 to ${this.frameBytesMax} bytes, got ${length}`);
     const needed = length + varintBytes(length);
     if (this.batch.length + needed > this.batchBytesMax) this.flush();
     if (needed > this.batchBytesMax) {
-      // Fits its datagram only without a length of its own.
-      this.#sealCounted(frame, true);
+      // Fits its datagram only without a length of its own, or needs several of them.
+      this.#sealCounted(frame, true, departure === undefined ? NOBODY : [departure]);
       this.rekeyIfDue();
     } else {
+      if (departure !== undefined) this.#batched.push(departure);
       this.batch.addFrame(frame);
       if (this.batch.length >= this.flushBytes) this.flush();
       else this.#scheduleFlush();
@@ -215,7 +237,14 @@ export abstract class LinkSession implements Session {
   }
 
   pipeDrained(): void {
-    if (this.#drainPoll === undefined) this.#unblock();
+    this.#awaitsDrain = false;
+    this.pipeLeft();
+  }
+
+  /** A datagram has left: there may be room again. */
+  pipeLeft(): void {
+    if (this.#awaitsDrain || this.#drainPoll !== undefined || this.params.departures.isFull) return;
+    this.#unblock();
   }
 
   pipeClosed(error?: Error): void {
@@ -232,6 +261,8 @@ export abstract class LinkSession implements Session {
     this.#endError = error;
     this.#drainPoll?.cancel();
     this.dispose();
+    this.params.departures.end();
+    for (const departure of this.#batched) noteDropped(departure);
     this.batch.drain(false, () => {});
     this.backlog.length = 0;
     this.backlogBytes = 0;
@@ -244,10 +275,16 @@ export abstract class LinkSession implements Session {
     return this.handlers === undefined || this.backlog.length > 0 || (this.isPaused && this.isReliable);
   }
 
-  protected write(bytes: Uint8Array): void {
+  /** `isLast`: with these bytes all of the record is on its way. `departure` is of these bytes alone. */
+  protected write(bytes: Uint8Array, isLast = true, departure?: Departure): void {
     this.#bytesSent += bytes.length;
-    const { pipe } = this.params;
-    if (!pipe.write(bytes)) this.#isBlocked = true;
+    const { pipe, departures } = this.params;
+    let told = isLast ? this.#departing : NOBODY;
+    if (isLast) this.#departing = NOBODY;
+    if (departure !== undefined) told = [...told, departure];
+    const hasRoom = departures.write(bytes, told);
+    if (!hasRoom) this.#awaitsDrain = true;
+    if (!hasRoom || departures.isFull) this.#isBlocked = true;
     else if (pipe.bufferedBytes > HIGH_WATER_BYTES && this.#drainPoll === undefined) {
       this.#isBlocked = true;
       this.#pollDrain();
@@ -255,15 +292,16 @@ export abstract class LinkSession implements Session {
   }
 
   /** Adds a control item and sends the batch, so that the item is the last of its record. */
-  protected sendControl(kind: number, body: Uint8Array): void {
+  protected sendControl(kind: number, body: Uint8Array, ...departures: (Departure | undefined)[]): void {
     if (this.batch.length + body.length + 3 > this.batchBytesMax) this.flush();
+    for (const departure of departures) if (departure !== undefined) this.#batched.push(departure);
     this.batch.addControl(kind, body);
     this.flush();
   }
 
   /** A record without items. */
-  protected sendEmpty(): void {
-    this.#sealCounted(NO_BYTES, false);
+  protected sendEmpty(departure?: Departure): void {
+    this.#sealCounted(NO_BYTES, false, departure === undefined ? NOBODY : [departure]);
   }
 
   /** The items of one authenticated record. Borrowed by the handlers. */
@@ -298,7 +336,7 @@ export abstract class LinkSession implements Session {
     this.#txRecords = 0;
     this.#txBytes = 0;
     this.#epochStartedMs = this.params.clock.monotonicMs();
-    this.#rekeyAskedMs = undefined;
+    this.#rekeyAsked = undefined;
     this.params.counters.rekeys++;
   }
 
@@ -307,7 +345,7 @@ export abstract class LinkSession implements Session {
   }
 
   protected rekeyIfDue(): void {
-    if (this.isOver || this.#isClosing || this.#rekeyAskedMs !== undefined || !this.mayRekey) return;
+    if (this.isOver || this.#isClosing || this.#rekeyAsked !== undefined || !this.mayRekey) return;
     const { limits, role, clock } = this.params;
     const patience = role === "initiator" ? 1 : RESPONDER_PATIENCE;
     const nowMs = clock.monotonicMs();
@@ -317,11 +355,15 @@ export abstract class LinkSession implements Session {
       nowMs - this.#epochStartedMs < limits.rekeyAfterMs * patience
     )
       return;
-    this.#rekeyAskedMs = nowMs;
-    this.startRekey();
+    this.#rekeyAsked = newDeparture();
+    this.startRekey(this.#rekeyAsked);
   }
 
-  readonly #seal = (plaintext: Uint8Array, isBare: boolean): void => this.#sealCounted(plaintext, isBare);
+  readonly #seal = (plaintext: Uint8Array, isBare: boolean): void => {
+    const departing = this.#batched;
+    this.#batched = [];
+    this.#sealCounted(plaintext, isBare, departing);
+  };
 
   readonly #sink: ItemSink = {
     onFrame: (frame) => {
@@ -335,15 +377,18 @@ export abstract class LinkSession implements Session {
     },
   };
 
-  #sealCounted(plaintext: Uint8Array, isBare: boolean): void {
+  #sealCounted(plaintext: Uint8Array, isBare: boolean, departing = NOBODY): void {
     if (this.isOver) return;
     const { limits, clock } = this.params;
     if (this.#txRecords >= limits.expireRecords) return this.expire("records sent under one key");
     if (this.#txBytes + plaintext.length > limits.expireBytes) return this.expire("bytes sent under one key");
-    if (this.#rekeyAskedMs !== undefined && clock.monotonicMs() - this.#rekeyAskedMs > limits.rekeyGraceMs)
+    const askedAtMs = this.#rekeyAsked?.leftAtMs;
+    const graceMs = Math.max(limits.rekeyGraceMs, ANSWERS_AWAITED * this.answerMs);
+    if (askedAtMs !== undefined && clock.monotonicMs() - askedAtMs > graceMs)
       return this.expire("time without an answer to a rekey");
     this.#txRecords++;
     this.#txBytes += plaintext.length;
+    this.#departing = departing;
     this.seal(plaintext, isBare);
   }
 

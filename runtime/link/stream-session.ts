@@ -4,6 +4,7 @@
  */
 import { FRAME_BYTES_MAX } from "../wire/constants.ts";
 import { decodeError } from "../wire/bytes.ts";
+import type { Departure } from "../kernel/departure.ts";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { ControlKind, FLUSH_BYTES, RECORD_PLAINTEXT_MAX, STREAM_BACKLOG_BYTES_MAX } from "./constants.ts";
 import { TAG_BYTES } from "../identity/noise.ts";
@@ -84,8 +85,8 @@ export class StreamSession extends LinkSession {
     return this.onProof === undefined && super.mustKeep;
   }
 
-  protected startRekey(): void {
-    this.sendControl(ControlKind.rekeyRequest, this.rekeying.request());
+  protected startRekey(departure: Departure): void {
+    this.sendControl(ControlKind.rekeyRequest, this.rekeying.request(), departure);
   }
 
   protected onControl(kind: number, body: Uint8Array, isLast: boolean): void {

@@ -12,11 +12,15 @@ export interface MemoryPipeOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly linkClass?: LinkClass;
+  /** Of its endpoints; memory by default. */
+  readonly scheme?: string;
   readonly rateBitsPerSecond?: number;
   /** What the medium says of itself where it is carried, ms. */
   readonly patienceMs?: number;
   /** Datagrams: largest, 1,400 bytes by default. */
   readonly mtu?: number;
+  /** Datagrams wait here and leave one after the other, and the pipe says so. */
+  readonly pace?: MemoryPace;
   /** One way, in ms; 1 by default. */
   readonly latencyMs?: number;
   /** Datagrams: extra delay, uniform from 0, which reorders. */
@@ -34,6 +38,16 @@ export interface MemoryPipeOptions {
   readonly tamper?: (bytes: Uint8Array, from: "a" | "b") => Uint8Array | undefined;
   /** Runs a delivery after a delay; by default `clock.after`. Benchmarks pass their own. */
   readonly schedule?: (delayMs: number, fn: () => void) => void;
+}
+
+export interface MemoryPace {
+  readonly answerMs: number;
+  /** On the air, before it arrives. */
+  airtimeMs(bytes: number): number;
+  /** Share of the time that each end may be on the air, above 0 to 1; by default all. */
+  readonly share?: number;
+  /** Nothing leaves before this time of the clock, ms. */
+  readonly quietUntilMs?: number;
 }
 
 export interface MemoryPipePair {
@@ -74,6 +88,8 @@ export class MemoryPipe implements Pipe {
   readonly rateBitsPerSecond: number;
   readonly mtu: number;
   readonly patienceMs: number;
+  /** Set where datagrams wait. */
+  readonly answerMs?: number;
   /** What was sent from this end, in order, if `isRecording`. */
   readonly sent: Uint8Array[] = [];
   isSilent = false;
@@ -94,18 +110,26 @@ export class MemoryPipe implements Pipe {
   readonly #arrived: { readonly bytes: Uint8Array; readonly taken: () => void }[] = [];
   #end: { readonly error: Error | undefined } | undefined;
   #isHandingOver = false;
+  /** Those that have not left, in a paced pipe. */
+  readonly #queue: { readonly bytes: Uint8Array | undefined; readonly length: number }[] = [];
+  #queuedBytes = 0;
+  #isOnAir = false;
+  /** Airtime used, ms. */
+  airMs = 0;
 
   constructor(options: MemoryPipeOptions, name: "a" | "b") {
     this.#options = options;
     this.#name = name;
     this.kind = options.kind;
     this.direction = name === "a" ? "outbound" : "inbound";
-    this.local = `memory://${name}`;
-    this.remote = `memory://${name === "a" ? "b" : "a"}`;
+    const { scheme = "memory" } = options;
+    this.local = `${scheme}://${name}`;
+    this.remote = `${scheme}://${name === "a" ? "b" : "a"}`;
     this.linkClass = options.linkClass ?? "fast";
     this.rateBitsPerSecond = options.rateBitsPerSecond ?? 1e9;
     this.patienceMs = options.patienceMs ?? 0;
     this.mtu = options.kind === "stream" ? 0 : (options.mtu ?? 1_400);
+    if (options.pace !== undefined) this.answerMs = options.pace.answerMs;
   }
 
   connect(peer: MemoryPipe): void {
@@ -113,7 +137,7 @@ export class MemoryPipe implements Pipe {
   }
 
   get bufferedBytes(): number {
-    return this.#inFlight;
+    return this.#inFlight + this.#queuedBytes;
   }
 
   get isClosed(): boolean {
@@ -139,6 +163,13 @@ export class MemoryPipe implements Pipe {
     const copy = new Uint8Array(bytes);
     if (this.#options.isRecording === true) this.sent.push(copy);
     const out = this.#options.tamper === undefined ? copy : this.#options.tamper(copy, this.#name);
+    if (this.#options.pace !== undefined) {
+      this.#queue.push({ bytes: out, length: bytes.length });
+      this.#queuedBytes += bytes.length;
+      if (!this.#isOnAir) this.#schedule(0, () => this.#depart());
+      this.#wantsDrain ||= this.#queuedBytes > this.#highWater;
+      return this.#queuedBytes <= this.#highWater;
+    }
     if (out !== undefined && !this.isSilent) this.#put(out);
     if (this.#inFlight <= this.#highWater) return true;
     this.#wantsDrain = true;
@@ -200,8 +231,34 @@ export class MemoryPipe implements Pipe {
     }
   }
 
+  /** The next one goes on the air, and leaves when that is over. */
+  #depart(): void {
+    const { pace, clock } = this.#options;
+    if (pace === undefined || this.#isOnAir || this.#isClosed || this.#queue.length === 0) return;
+    const quietMs = (pace.quietUntilMs ?? 0) - clock.monotonicMs();
+    if (quietMs > 0) return void this.#schedule(quietMs, () => this.#depart());
+    this.#isOnAir = true;
+    const { bytes, length } = this.#queue.shift()!;
+    this.#queuedBytes -= length;
+    if (this.#wantsDrain && this.#queuedBytes <= this.#highWater / 2) {
+      this.#wantsDrain = false;
+      this.#schedule(0, () => this.#handlers?.drain());
+    }
+    const airtimeMs = pace.airtimeMs(length);
+    this.airMs += airtimeMs;
+    this.#schedule(airtimeMs, () => {
+      if (bytes !== undefined && !this.isSilent) this.#put(bytes);
+      this.#handlers?.left?.();
+    });
+    this.#schedule(airtimeMs / (pace.share ?? 1), () => {
+      this.#isOnAir = false;
+      this.#depart();
+    });
+  }
+
   #landed(bytes: number): void {
     this.#inFlight -= bytes;
+    if (this.#options.pace !== undefined) return;
     if (!this.#wantsDrain || this.#inFlight > this.#highWater / 2) return;
     this.#wantsDrain = false;
     this.#schedule(0, () => {

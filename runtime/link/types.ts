@@ -4,6 +4,7 @@
  */
 import type { GodwitError, LinkClass, PipeDirection } from "@godwit/sdk";
 import type { Invite } from "../identity/invite.ts";
+import type { Departure } from "../kernel/departure.ts";
 import type { NodeId } from "../kernel/ids.ts";
 
 export interface SessionHandlers {
@@ -31,10 +32,15 @@ export interface Session {
   readonly secretEpoch?: string | undefined;
   readonly linkClass: LinkClass;
   readonly rateBitsPerSecond: number;
+  /** The medium is carried: it takes much, and answers come after hours or days. */
+  readonly isCarried?: boolean;
+  /**
+   * From when something has left until an answer to it can be there at the earliest, ms: of a medium where what is sent waits for long, and how long an answer may
+   * take of one that is carried. 0 or none: as soon as the class says. It follows how long things waited of late.
+   */
+  readonly answerMs?: number;
   /** The one that it speaks through, which whoever opened it holds; undefined: it is that itself. */
   readonly over?: Session;
-  /** How long an answer may take on a medium that is carried, ms; 0 or none: as long as the class says. */
-  readonly patienceMs?: number;
   /** True over a stream pipe: frames arrive once and in order or the session closes. Over datagrams they may be lost or reordered, never duplicated. */
   readonly isReliable: boolean;
   /** Largest frame `send` takes, in bytes. Over datagrams it follows what the path carries. */
@@ -49,8 +55,9 @@ export interface Session {
   /**
    * Sends one frame; borrowed until the call returns. Frames of one turn of the event loop share a record. False:
    * more than the high-water mark is buffered, stop until `drain` (the frame was taken all the same). After close: ignored.
+   * `departure` is told when all of the frame has really left this node, or was dropped here.
    */
-  send(frame: Uint8Array): boolean;
+  send(frame: Uint8Array, departure?: Departure): boolean;
   /** Hands the open batch to the pipe now instead of at the end of this turn. */
   flush(): void;
   /** Stops reading from the medium while true, so that a slow consumer bounds memory. */
@@ -58,3 +65,7 @@ export interface Session {
   /** Idempotent; the far end sees a polite close. */
   close(): void;
 }
+
+/** What is sent may wait for long before it leaves, and the session tells when it has: a radio with a budget of airtime, not a medium that is carried. */
+export const isPaced = ({ isCarried, answerMs = 0 }: Pick<Session, "isCarried" | "answerMs">): boolean =>
+  answerMs > 0 && isCarried !== true;

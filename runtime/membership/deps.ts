@@ -22,6 +22,8 @@ export interface MembersDeps {
   /** Through the mesh; borrowed. */
   sendRouted(to: NodeId, kind: "ping" | "pong", payload: Uint8Array): void;
   isReachable(id: NodeId): boolean;
+  /** How long the answer to a ping may take where only slow links lead there, ms; 0 or none: no longer than usual. */
+  pingMs?(to: NodeId): number;
   /** Probe the link to this neighbour now, if there is one. */
   checkLink(id: NodeId): void;
   /** Another life of this node said something of this epoch: the epoch to go on from; undefined: say nothing. */

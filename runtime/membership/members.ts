@@ -35,6 +35,8 @@ const CLOSED_GRACE_MS = 100;
 const SILENT_GRACE_MS = 10;
 /** Unreachable for so long without anybody's accusation, ms. */
 const SUSPICION_MS = 5_000;
+/** Over slow links a ping costs airtime: one, and the next after so many times what its answer may take. */
+const SLOW_PING_AGAIN = 20;
 /** Before the first ping to an accused node that routes still lead to: usually it refutes, or the routes go, ms. */
 const PING_DELAY_MS = 400;
 const PING_JITTER_MS = 400;
@@ -408,7 +410,7 @@ export class Members {
   #planPing(member: Member): void {
     member.ping = { nonce: this.#deps.random.bytes(wire.MEMBER_NONCE_BYTES), tries: 0 };
     const delayMs = member.isUnanswered
-      ? PING_AGAIN_MS
+      ? Math.max(PING_AGAIN_MS, SLOW_PING_AGAIN * this.#slowPingMs(member))
       : PING_DELAY_MS + this.#deps.random.float() * PING_JITTER_MS;
     this.#wait(member, "ping", delayMs, () => this.#onPingTimer(member));
   }
@@ -416,17 +418,22 @@ export class Members {
   #onPingTimer(member: Member): void {
     const { ping } = member;
     if (ping === undefined) return;
-    if (ping.tries < PING_TRIES) {
+    const slowMs = this.#slowPingMs(member);
+    if (ping.tries < (slowMs > 0 ? 1 : PING_TRIES)) {
       ping.tries++;
       const [accusation] = this.#isAccused(member) ? member.accusations!.values() : [];
       this.#deps.sendRouted(member.id, "ping", wire.encodeMemberPing({ nonce: ping.nonce, accusation }));
-      return this.#wait(member, "ping", PING_WAIT_MS, () => this.#onPingTimer(member));
+      return this.#wait(member, "ping", Math.max(PING_WAIT_MS, slowMs), () => this.#onPingTimer(member));
     }
     member.ping = undefined;
     const isNews = !member.isUnanswered;
     member.isUnanswered = true;
     if (isNews && member.isLinkLost) return this.#accuse(member, wire.AccusationReason.unanswered);
     this.#judge(member, "did not answer pings", "self");
+  }
+
+  #slowPingMs({ id }: Member): number {
+    return this.#deps.pingMs?.(id) ?? 0;
   }
 
   /** One wait for each member; a node that stood still itself waits again, because what it did not hear proves nothing. */

@@ -198,6 +198,10 @@ describe("members on a node that becomes an edge", () => {
     slow.receive(beacon);
     await clock.advance(2_000);
     expect(pings(slow)).toHaveLength(1);
+    // One every twenty minutes: the channel is not for asking.
+    await clock.advance(3_600_000);
+    expect(pings(slow).length).toBeLessThanOrEqual(4);
+    expect(pings(slow).length).toBeGreaterThanOrEqual(3);
     await settled(clock, mesh.stop());
   });
 });

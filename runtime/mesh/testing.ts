@@ -78,7 +78,7 @@ export async function depsFor(clock: ManualClock, seed = 1, changes: Partial<Mes
     hopCostMs: 0,
     verify: verifySignature,
     openSealing: async (recordOf) => {
-      const prekeys = await openPrekeys({ store, random, clock, onRotate() {} });
+      const prekeys = await openPrekeys({ store, random, clock, callsign: undefined, onRotate() {} });
       await prekeys.stop();
       return {
         prekeys,

@@ -100,6 +100,8 @@ const linkMetrics = {
   recordsCorrupt: "records_corrupt",
   recordsForged: "records_forged",
   recordsReplayed: "records_replayed",
+  fragmentsCollected: "fragments_collected",
+  recordsUnfinished: "records_unfinished",
   recordsUnread: "records_unread",
   rekeys: "rekeys",
   sessionsExpired: "sessions_expired",

@@ -49,7 +49,10 @@ export async function openMesh(
     verify: verifySignature,
     openSealing: async (recordOf) => {
       // The first prekey rotates in while the mesh is still opening; opening publishes it anyway.
-      const prekeys = await openPrekeys({ store, random, clock, onRotate: () => knot.mesh?.onPrekey() });
+      const prekeys = await openPrekeys({
+        ...{ store, random, clock, callsign },
+        onRotate: () => knot.mesh?.onPrekey(),
+      });
       scope.own(() => prekeys.stop());
       return {
         prekeys,

@@ -5,12 +5,12 @@
 import { existsSync, readdirSync } from "node:fs";
 import { arch, availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
-import { MAIL_SESSIONS } from "../identity/record.ts";
+import { CAPABILITIES_MAX, PROTOCOL_CAPABILITIES } from "../identity/record.ts";
 
 /** Stands for what is found. */
 const AUTO = "auto";
-/** A record holds one more, which is the protocol's own. */
-export const TAGS_MAX = 15;
+/** A record holds some more, which are the protocol's own. */
+export const TAGS_MAX = CAPABILITIES_MAX - PROTOCOL_CAPABILITIES.length;
 
 export interface Machine {
   readonly arch: string;
@@ -30,7 +30,7 @@ const thisMachine = (): Machine => ({
 /** In the order of the configuration, each once, at most TAGS_MAX. */
 export function tagsOf(words: readonly string[], machine: () => Machine = thisMachine): string[] {
   const all = words.flatMap((word) => (word === AUTO ? found(machine()) : word));
-  return [...new Set(all)].filter((word) => word !== MAIL_SESSIONS).slice(0, TAGS_MAX);
+  return [...new Set(all)].filter((word) => !PROTOCOL_CAPABILITIES.includes(word)).slice(0, TAGS_MAX);
 }
 
 function found({ arch: architecture, cores, memoryBytes, root }: Machine): string[] {

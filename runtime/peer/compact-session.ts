@@ -6,6 +6,7 @@
  */
 import type { Clock, GodwitError, LinkClass, PipeDirection } from "@godwit/sdk";
 import { TokenBucket } from "../kernel/backoff.ts";
+import type { Departure } from "../kernel/departure.ts";
 import { type BundleId, formatHex, idBytes, type NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
 import type { Session, SessionHandlers } from "../link/types.ts";
@@ -43,7 +44,8 @@ export const compacted = (session: Session, deps: CompactDeps): Session =>
     ? new CompactSession(session, deps)
     : session;
 
-class CompactSession implements Session {
+/** Every member, also those that a session may leave out: one that was forgotten here would be missing on slow links alone. */
+class CompactSession implements Session, Record<keyof Session, unknown> {
   readonly over: Session;
   readonly #deps: CompactDeps;
   readonly #questions: TokenBucket;
@@ -97,8 +99,11 @@ class CompactSession implements Session {
   get rateBitsPerSecond(): number {
     return this.over.rateBitsPerSecond;
   }
-  get patienceMs(): number {
-    return this.over.patienceMs ?? 0;
+  get isCarried(): boolean {
+    return this.over.isCarried === true;
+  }
+  get answerMs(): number {
+    return this.over.answerMs ?? 0;
   }
   get isReliable(): boolean {
     return this.over.isReliable;
@@ -125,20 +130,20 @@ class CompactSession implements Session {
     });
   }
 
-  send(frame: Uint8Array): boolean {
+  send(frame: Uint8Array, departure?: Departure): boolean {
     switch (frame[0]) {
       case FrameType.bundle:
-        return this.#sendBundle(frame);
+        return this.#sendBundle(frame, departure);
       case FrameType.custodyAck:
-        return this.#sendAck(frame);
+        return this.#sendAck(frame, departure);
       case FrameType.custodyRefuse:
-        return this.#sendRefuse(frame);
+        return this.#sendRefuse(frame, departure);
       case FrameType.hello:
-        return this.#sendHello(frame);
+        return this.#sendHello(frame, departure);
       case FrameType.packet:
-        return this.over.send(shortenPacket(frame, this.#outward) ?? frame);
+        return this.over.send(shortenPacket(frame, this.#outward) ?? frame, departure);
       default:
-        return this.over.send(frame);
+        return this.over.send(frame, departure);
     }
   }
 
@@ -176,7 +181,7 @@ class CompactSession implements Session {
   }
 
   /** Longer than it was, or than the path carries, it goes as it is. */
-  #sendBundle(frame: Uint8Array): boolean {
+  #sendBundle(frame: Uint8Array, departure?: Departure): boolean {
     const { bundle, journey } = decodeBundleFrame(frame);
     const { header } = bundle;
     const uses: OwnReference[] = [];
@@ -193,13 +198,13 @@ class CompactSession implements Session {
       destination: header.destination === this.remote ? undefined : refer(header.destination),
     };
     const encoded = compact.encodeCompactBundle(short, bundle.id);
-    if (encoded.length > this.frameBytesMax) return this.over.send(frame);
+    if (encoded.length > this.frameBytesMax) return this.over.send(frame, departure);
     // What comes at all comes in this order: the next one may build on it.
     if (this.isReliable) for (const use of uses) use.isProven = true;
     const mayFail = compact.needsReferences(short);
     const kept = mayFail ? frame.slice() : undefined;
     this.#sent.add({ id: bundle.id, frame: kept, isSettled: false, uses });
-    return this.over.send(encoded);
+    return this.over.send(encoded, departure);
   }
 
   #onBundle(frame: Uint8Array, handlers: SessionHandlers): void {
@@ -238,17 +243,18 @@ class CompactSession implements Session {
     this.#sendBundle(full);
   }
 
-  #sendAck(frame: Uint8Array): boolean {
+  #sendAck(frame: Uint8Array, departure?: Departure): boolean {
     const ids = decodeCustodyAck(frame);
     const byId = new Map(ids.map((id) => [id, this.#received.sequenceOf(id)]));
     const known = new Map<number, BundleId>();
     for (const [id, sequence] of byId) if (sequence !== undefined) known.set(sequence, id);
-    if (known.size === 0) return this.over.send(frame);
+    if (known.size === 0) return this.over.send(frame, departure);
     const sequences = this.#received.inOrder([...known.keys()]);
     const check = compact.ackCheck(sequences.map((sequence) => known.get(sequence)!));
-    const hasRoom = this.over.send(compact.encodeCompactAck({ sequences, check }));
     const others = ids.filter((id) => byId.get(id) === undefined);
-    return others.length === 0 ? hasRoom : this.over.send(encodeCustodyAck(others));
+    const ack = compact.encodeCompactAck({ sequences, check });
+    const hasRoom = this.over.send(ack, others.length === 0 ? departure : undefined);
+    return others.length === 0 ? hasRoom : this.over.send(encodeCustodyAck(others), departure);
   }
 
   #onAck(frame: Uint8Array, handlers: SessionHandlers): void {
@@ -257,12 +263,12 @@ class CompactSession implements Session {
     if (ids !== undefined) handlers.frame(encodeCustodyAck(ids));
   }
 
-  #sendRefuse(frame: Uint8Array): boolean {
+  #sendRefuse(frame: Uint8Array, departure?: Departure): boolean {
     const { id, reason, retryAfterMs } = decodeCustodyRefuse(frame);
     const sequence = this.#received.sequenceOf(id);
-    if (sequence === undefined) return this.over.send(frame);
+    if (sequence === undefined) return this.over.send(frame, departure);
     const check = compact.ackCheck([id]);
-    return this.over.send(compact.encodeCompactRefuse({ sequence, check, reason, retryAfterMs }));
+    return this.over.send(compact.encodeCompactRefuse({ sequence, check, reason, retryAfterMs }), departure);
   }
 
   #onRefuse(frame: Uint8Array, handlers: SessionHandlers): void {
@@ -288,13 +294,13 @@ class CompactSession implements Session {
   }
 
   /** Where answers come at once, or bytes cost little, the record goes with it. */
-  #sendHello(frame: Uint8Array): boolean {
-    if (this.isReliable) return this.over.send(frame);
+  #sendHello(frame: Uint8Array, departure?: Departure): boolean {
+    if (this.isReliable) return this.over.send(frame, departure);
     const { bootId, storeEpoch, record, wallMs } = decodeHello(frame);
     const recordHash = compact.recordHashOf(record);
-    if (formatHex(recordHash) === this.#wantedRecord) return this.over.send(frame);
+    if (formatHex(recordHash) === this.#wantedRecord) return this.over.send(frame, departure);
     this.#hello = frame.slice();
-    return this.over.send(compact.encodeCompactHello({ bootId, storeEpoch, recordHash, wallMs }));
+    return this.over.send(compact.encodeCompactHello({ bootId, storeEpoch, recordHash, wallMs }), departure);
   }
 
   #onHello(frame: Uint8Array, handlers: SessionHandlers): void {

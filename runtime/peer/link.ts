@@ -5,7 +5,8 @@
  */
 import type { Clock, Random, Timer } from "@godwit/sdk";
 import { TokenBucket } from "../kernel/backoff.ts";
-import type { Session } from "../link/types.ts";
+import type { Departure } from "../kernel/departure.ts";
+import { isPaced, type Session } from "../link/types.ts";
 import { lateness, type LivenessProfile, profiles, silenceMaxMs } from "./liveness.ts";
 import { encodeProbe, encodeProbeReply, type Hello } from "../wire/peer-messages.ts";
 
@@ -194,6 +195,11 @@ export class Link {
     return this.#heardAtMs;
   }
 
+  /** What is sent may wait for long before it leaves, as on a radio with a budget of airtime. */
+  get isPaced(): boolean {
+    return isPaced(this.session);
+  }
+
   /** False after a send that filled the session, until it drained. */
   get isWritable(): boolean {
     return this.#isWritable;
@@ -201,15 +207,16 @@ export class Link {
 
   /** Expected time to deliver 256 bytes, ms: picks the best of several links to one neighbour. */
   get expectedMs(): number {
-    const rttMs = this.rttMinMs ?? (this.session.patienceMs || 1);
+    const { isCarried, answerMs } = this.session;
+    const rttMs = this.rttMinMs ?? ((isCarried === true && answerMs) || 1);
     return 2_048_000 / this.#rateBitsPerSecond + rttMs / 2;
   }
 
-  /** Sends a frame (borrowed); `isData` marks the link as in use, so that its death is noticed sooner. */
-  send(frame: Uint8Array, isData: boolean): void {
+  /** Sends a frame (borrowed); `isData` marks the link as in use, so that its death is noticed sooner. `departure` as in the session. */
+  send(frame: Uint8Array, isData: boolean, departure?: Departure): void {
     this.#sentAtMs = this.#clock.monotonicMs();
     if (isData) this.#noteData(this.#sentAtMs);
-    if (!this.session.send(frame) && this.#isWritable) {
+    if (!this.session.send(frame, departure) && this.#isWritable) {
       this.#isWritable = false;
       this.#busySinceMs = this.#clock.monotonicMs();
       this.#busyBytes = this.#bytesGone;
@@ -223,6 +230,8 @@ export class Link {
     const tookMs = this.#clock.monotonicMs() - this.#busySinceMs;
     const bits = (this.#bytesGone - this.#busyBytes) * 8;
     this.#busySinceMs = undefined;
+    // How much of its rate a budget of airtime leaves says nothing about the link, and to tell of it would cost more of that.
+    if (this.isPaced) return;
     if (tookMs < GOODPUT_SAMPLE_MIN_MS || bits <= 0) return;
     this.#sampledAtMs = this.#clock.monotonicMs();
     this.#rateBitsPerSecond += ((bits * 1_000) / tookMs - this.#rateBitsPerSecond) * GOODPUT_WEIGHT;

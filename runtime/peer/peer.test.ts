@@ -1,8 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import { ManualClock } from "../kernel/clock.ts";
-import { formatNodeId } from "../kernel/ids.ts";
+import { type BundleId, formatNodeId } from "../kernel/ids.ts";
 import { seededRandom } from "../kernel/random.ts";
-import type { Hello } from "../wire/peer-messages.ts";
+import { newDeparture } from "../kernel/departure.ts";
+import { encodeCustodyAck } from "../wire/bundle.ts";
+import { encodeProbeReply, type Hello } from "../wire/peer-messages.ts";
+import { encodeBeacon } from "../wire/route-messages.ts";
 import { Link } from "./link.ts";
 import { Peer } from "./peer.ts";
 import { sessionPair, type FakeSession } from "./testing.ts";
@@ -13,8 +16,12 @@ const other = formatNodeId(new Uint8Array(32).fill(2));
 function setup(count = 1) {
   const clock = new ManualClock();
   const dropped: true[] = [];
+  const superseded: true[] = [];
   const life = { bootId: "b", storeEpoch: "e", upAtMs: 0 };
-  const peer = new Peer(other, life, () => void dropped.push(true));
+  const peer = new Peer(other, life, {
+    tooWide: () => void dropped.push(true),
+    superseded: () => void superseded.push(true),
+  });
   const sessions: FakeSession[] = [];
   const links: Link[] = [];
   for (let i = 0; i < count; i++) {
@@ -31,7 +38,7 @@ function setup(count = 1) {
     peer.addLink(link);
   }
   const sentOn = (i: number) => sessions[i]!.sent.map((frame) => frame[0]);
-  return { peer, sessions, links, sentOn, dropped };
+  return { peer, sessions, links, sentOn, dropped, superseded };
 }
 const frame = (first: number, length = 1) => new Uint8Array(length).fill(first, 0, 1);
 
@@ -160,3 +167,69 @@ describe("several links", () => {
     expect(peer.queuedFrames).toBe(0);
   });
 });
+
+describe("a link where frames wait for long", () => {
+  const paced = () => {
+    const made = setup();
+    const session = made.sessions[0]!;
+    session.answerMs = 60_000;
+    session.hasRoom = false;
+    made.peer.send(2, frame(1)); // fills the session
+    const drain = () => {
+      session.hasRoom = true;
+      made.links[0]!.noteDrain();
+      made.peer.pump();
+    };
+    return { ...made, session, drain };
+  };
+  const beacon = (seqno: number, gatewayMetric?: number) =>
+    encodeBeacon({ seqno, hasProof: true, gatewayMetric });
+
+  test("keeps control here, where the last beacon, answer and the same acknowledgement take the place of the ones before", () => {
+    const { peer, session, drain, superseded } = paced();
+    const ack = encodeCustodyAck([testId(1)]);
+    const second = encodeCustodyAck([testId(2)]);
+    for (const sent of [
+      beacon(1),
+      ack,
+      encodeProbeReply(7),
+      beacon(2, 9),
+      second,
+      ack,
+      encodeProbeReply(0),
+      beacon(3),
+    ])
+      expect(peer.send("control", sent)).toBe(true);
+    expect([session.sent.length, peer.queuedFrames, superseded.length]).toEqual([1, 4, 4]);
+    drain();
+    expect(session.sent.slice(1)).toEqual([beacon(3), ack, encodeProbeReply(0), second]);
+    expect(peer.queuedFrames).toBe(0);
+  });
+
+  test("takes 128 of them, and no word of another kind is lost for one that is said again", () => {
+    const { peer } = paced();
+    let taken = 0;
+    while (taken < 1_000 && peer.send("control", encodeCustodyAck([testId(taken)]))) taken++;
+    expect(taken).toBe(128);
+    expect(peer.send("control", encodeCustodyAck([testId(5)]))).toBe(true);
+    expect(peer.send("control", beacon(1))).toBe(false);
+  });
+
+  test("tells of what waited when it leaves, and of what is dropped that it was", () => {
+    const { peer, session, drain } = paced();
+    const [sent, wide, lost] = [newDeparture(), newDeparture(), newDeparture()];
+    peer.send(2, frame(2), sent);
+    peer.send(2, frame(3, 100), wide);
+    session.frameBytesMax = 50;
+    drain();
+    expect(session.departures).toEqual([sent]);
+    expect(wide.leftAtMs).toBe(Number.NEGATIVE_INFINITY);
+    session.hasRoom = false;
+    peer.send(2, frame(4));
+    peer.send(2, frame(5), lost);
+    expect(peer.drop()).toBe(1);
+    expect([sent.leftAtMs, lost.leftAtMs]).toEqual([undefined, Number.NEGATIVE_INFINITY]);
+  });
+});
+
+const testId = (n: number) => n.toString(16).padStart(32, "0") as BundleId;

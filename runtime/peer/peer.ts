@@ -2,18 +2,35 @@
  * One neighbour: its live links and the lanes in front of them. Control has its own lane, so data can never starve
  * failure detection or routing; data lanes follow message priority. Every lane is bounded and refuses when full.
  */
+import { type Departure, noteDropped } from "../kernel/departure.ts";
 import { BoundedQueue } from "../kernel/queue.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Priority } from "../wire/constants.ts";
 import type { Link } from "./link.ts";
+import { supersedes } from "./stale.ts";
 
 export type Lane = "control" | Priority;
 
 const LANES = 5;
 const LANE_FRAMES_MAX = 8_192;
 const LANE_BYTES_MAX = 4 * 1024 * 1024;
+/** Control frames that wait for a link where all wait for long; each new one is compared with them. */
+const PACED_CONTROL_MAX = 128;
+
+interface Queued {
+  readonly frame: Uint8Array;
+  readonly departure: Departure | undefined;
+}
 
 const laneIndex = (lane: Lane): number => (lane === "control" ? 0 : lane + 1);
+
+/** Told of each frame that was taken and is dropped. */
+export interface PeerDrops {
+  /** The links of now are too narrow for it. */
+  tooWide?(): void;
+  /** A newer one says all that it says, and took its place. */
+  superseded?(): void;
+}
 
 export class Peer {
   readonly id: NodeId;
@@ -29,7 +46,7 @@ export class Peer {
   readonly #lanes = Array.from(
     { length: LANES },
     () =>
-      new BoundedQueue<Uint8Array>({
+      new BoundedQueue<Queued>({
         itemsMax: LANE_FRAMES_MAX,
         bytesMax: LANE_BYTES_MAX,
         whenFull: "refuse",
@@ -39,15 +56,14 @@ export class Peer {
   #queued = 0;
   #isDoubted = false;
 
-  readonly #tooWide: () => void;
+  readonly #drops: PeerDrops;
 
-  /** `tooWide` is told of each frame that was taken and that the links of now are too narrow for: it is dropped. */
   constructor(
     id: NodeId,
     life: { bootId: string; storeEpoch: string; upAtMs: number; isSuccessor?: boolean },
-    tooWide: () => void = () => {},
+    drops: PeerDrops = {},
   ) {
-    this.#tooWide = tooWide;
+    this.#drops = drops;
     this.id = id;
     this.bootId = life.bootId;
     this.storeEpoch = life.storeEpoch;
@@ -120,21 +136,37 @@ export class Peer {
 
   /**
    * Sends a frame, borrowed until the call returns. False: no link, the frame is too large for it, or the lane is full;
-   * the caller counts the drop or waits for `writable`.
+   * the caller counts the drop or waits for `writable`. `departure` is told when it has really left, or was dropped here.
    */
-  send(lane: Lane, frame: Uint8Array): boolean {
+  send(lane: Lane, frame: Uint8Array, departure?: Departure): boolean {
     const best = this.#best;
     if (best === undefined || frame.length > best.session.frameBytesMax) return false;
     if (this.#queued === 0 && best.isWritable) {
-      best.send(frame, lane !== "control");
+      best.send(frame, lane !== "control", departure);
       return true;
     }
+    if (lane === "control" && best.isPaced) return this.#waitPaced(frame, departure);
     if (lane === "control" && best.session.bufferedBytes < LANE_BYTES_MAX && this.#lanes[0]!.length === 0) {
       // Control passes queued data; the session's own buffer is all it has to wait for.
-      best.send(frame, false);
+      best.send(frame, false, departure);
       return true;
     }
-    if (!this.#lanes[laneIndex(lane)]!.push(frame.slice(), frame.length)) return false;
+    if (!this.#lanes[laneIndex(lane)]!.push({ frame: frame.slice(), departure }, frame.length)) return false;
+    this.#queued++;
+    return true;
+  }
+
+  /** Where things wait for long control does so here, where a newer word can take the place of an older one. */
+  #waitPaced(frame: Uint8Array, departure: Departure | undefined): boolean {
+    const lane = this.#lanes[0]!;
+    const queued = { frame: frame.slice(), departure };
+    const old = lane.replace((item) => supersedes(frame, item.frame), queued, frame.length);
+    if (old !== undefined) {
+      noteDropped(old.departure);
+      this.#drops.superseded?.();
+      return true;
+    }
+    if (lane.length >= PACED_CONTROL_MAX || !lane.push(queued, frame.length)) return false;
     this.#queued++;
     return true;
   }
@@ -151,11 +183,14 @@ export class Peer {
     for (let lane = 0; lane < LANES && this.#queued > 0; lane++) {
       const queue = this.#lanes[lane]!;
       while (queue.length > 0 && best.isWritable) {
-        const frame = queue.shift()!;
+        const { frame, departure } = queue.shift()!;
         this.#queued--;
         // It waited for a link that took larger ones; custody and routing send again what is lost here.
-        if (frame.length <= best.session.frameBytesMax) best.send(frame, lane > 0);
-        else this.#tooWide();
+        if (frame.length <= best.session.frameBytesMax) best.send(frame, lane > 0, departure);
+        else {
+          noteDropped(departure);
+          this.#drops.tooWide?.();
+        }
       }
       if (!best.isWritable) return;
     }
@@ -164,7 +199,8 @@ export class Peer {
   /** Last link gone: what waited is lost here (custody keeps its own copies). Answers how many frames. */
   drop(): number {
     const lost = this.#queued;
-    for (const lane of this.#lanes) lane.clear();
+    for (const lane of this.#lanes)
+      for (let next = lane.shift(); next !== undefined; next = lane.shift()) noteDropped(next.departure);
     this.#queued = 0;
     return lost;
   }

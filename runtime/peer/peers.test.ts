@@ -91,6 +91,26 @@ describe("hello", () => {
     await a.scope.close();
   });
 
+  test("names its record on a slow link of datagrams, and comes whole to who does not know that", async () => {
+    const clock = new ManualClock();
+    const [a, b] = [new Node(clock, 1), new Node(clock, 2)];
+    // What each says of itself, as in testing-peers.ts.
+    b.known.set(a.id, new Uint8Array(3));
+    const pair = sessionPair(clock, a.id, b.id);
+    for (const session of pair) Object.assign(session, { isReliable: false, linkClass: "slow" });
+    a.peers.adopt(pair[0]);
+    b.peers.adopt(pair[1]);
+    await clock.advance(60_000);
+    const { hello, compactHello, helloWanted, probeReply } = FrameType;
+    const typesOf = ({ sent }: FakeSession) => sent.map(([type]) => type!);
+    expect(typesOf(pair[0]).filter((type) => type !== probeReply)).toEqual([compactHello, helloWanted]);
+    expect(typesOf(pair[1]).filter((type) => type !== probeReply)).toEqual([compactHello, hello]);
+    for (const node of [a, b]) expect(node.log).toEqual(["record", expect.stringContaining("up"), "link up"]);
+    expect(clock.nextAtMs()).toBeUndefined();
+    await a.scope.close();
+    await b.scope.close();
+  });
+
   test("a second one on a living link only brings a record", async () => {
     const clock = new ManualClock();
     const [a, b] = [new Node(clock, 1), new Node(clock, 2)];
@@ -463,6 +483,24 @@ describe("over datagrams", () => {
     expect(hellos(deaf.near.sent)).toBeGreaterThan(2);
     expect(hellos(deaf.far.sent)).toBe(1);
   });
+});
+
+test("a hello that waits in a radio for five minutes is said once, and again when its answer could have come", async () => {
+  const clock = new ManualClock();
+  const a = new Node(clock, 1);
+  const [near] = sessionPair(clock, a.id, id(2));
+  Object.assign(near, { isReliable: false, linkClass: "slow", answerMs: 60_000, isCarrying: false });
+  a.peers.adopt(near);
+  await clock.advance(300_000);
+  expect(near.sent).toHaveLength(1);
+  near.departures[0]!.leftAtMs = clock.monotonicMs();
+  await clock.advance(59_000);
+  expect(near.sent).toHaveLength(1);
+  await clock.advance(1_000);
+  expect(near.sent).toHaveLength(2);
+  await clock.advance(30 * 60_000);
+  expect([near.isClosed, near.sent.length]).toEqual([true, 2]);
+  await a.scope.close();
 });
 
 describe("two addresses of one machine", () => {

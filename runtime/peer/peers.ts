@@ -2,12 +2,10 @@
  * All neighbours. Takes proven sessions, exchanges hellos, resolves duplicate links and restarts, watches liveness, and
  * tells its owner who came, who went and what arrived. Never dials (dialer.ts), never routes. docs/protocol/frames.md.
  */
-import type { GodwitError, Log, Random, Timer } from "@godwit/sdk";
-import { Backoff } from "../kernel/backoff.ts";
+import type { GodwitError, Log, Random } from "@godwit/sdk";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { formatHex, shortId, type NodeId } from "../kernel/ids.ts";
 import type { Regard } from "../kernel/room.ts";
-import { handshakeTiming } from "../link/constants.ts";
 import type { Session } from "../link/types.ts";
 import { FrameType, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN } from "../wire/constants.ts";
 import {
@@ -25,13 +23,11 @@ import { compacted, type CompactDeps } from "./compact-session.ts";
 import { Crowd } from "./crowd.ts";
 import { Doubles } from "./doubles.ts";
 import { Link } from "./link.ts";
-import { helloOf, type OwnHello } from "./own-hello.ts";
+import { helloOf, helloTimeoutMs, type OwnHello, sayHello } from "./own-hello.ts";
 import { type InterfaceOf, leadsWhere, pathKey } from "./path-key.ts";
 import type { PeerEvents } from "./peer-events.ts";
 import { type Lane, Peer } from "./peer.ts";
 
-/** A session that does not say hello in this time, or in that of its class's handshake if longer, is closed. */
-const HELLO_TIMEOUT_MS = 10_000;
 /** Nonce of the probe answer that nobody asked for: over datagrams it says that the hello has come. */
 const HELLO_HEARD = 0;
 /** How long a superseded link stays open, so that the far end has surely seen its replacement. */
@@ -53,7 +49,7 @@ export const CLOSED = "closed";
 export const LINKS_OPEN_MAX = 16;
 
 /** Who tells a neighbour something that it does not wait for room with; a label. */
-export type Teller = "routing" | "membership" | "custody" | "revocations" | "redemptions";
+export type Teller = "routing" | "membership" | "custody" | "lookups" | "revocations" | "redemptions";
 
 export interface PeersDeps extends OwnHello, CompactDeps {
   readonly random: Random;
@@ -83,6 +79,7 @@ export class Peers {
   readonly #protocolErrors;
   readonly #lostFrames;
   readonly #tooWide;
+  readonly #superseded;
   readonly #turnedAway;
   readonly #gaveWay;
   readonly #refusedFrames;
@@ -93,6 +90,7 @@ export class Peers {
     this.#crowd = new Crowd((id) => deps.welcomeOf(id) === "stranger");
     this.doubles = new Doubles(deps.clock, deps.regard, (id) => deps.events.double?.(id));
     this.#tooWide = deps.metrics.counter("godwit_peer_frames_too_wide_total");
+    this.#superseded = deps.metrics.counter("godwit_peer_frames_superseded_total");
     this.#lostFrames = deps.metrics.counter("godwit_peer_frames_lost_total");
     this.#refusedFrames = deps.metrics.counter("godwit_peer_frames_refused_total");
     this.#beforeHello = deps.metrics.counter("godwit_peer_frames_before_hello_total");
@@ -140,8 +138,7 @@ export class Peers {
     this.#crowd.enter(session, session);
     let link: Link | undefined;
     let peer: Peer | undefined;
-    const { timeoutMs } = handshakeTiming(session.linkClass, session.patienceMs);
-    const helloTimer = this.#deps.clock.after(Math.max(HELLO_TIMEOUT_MS, timeoutMs), () => session.close());
+    const helloTimer = this.#deps.clock.after(helloTimeoutMs(session), () => session.close());
     let stopHello = () => {};
     session.open({
       frame: (bytes) => {
@@ -194,25 +191,7 @@ export class Peers {
         onClosed(error);
       },
     });
-    stopHello = this.#sayHello(session);
-  }
-
-  /** Says hello; over datagrams again until the answer, or anything else of a link, shows that it has come. */
-  #sayHello(session: Session): () => void {
-    const { clock, random } = this.#deps;
-    const { resendFirstMs, resendCapMs } = handshakeTiming(session.linkClass);
-    const backoff = new Backoff({ firstMs: resendFirstMs, capMs: resendCapMs }, random);
-    let timer: Timer | undefined;
-    const say = () => {
-      const hello = helloOf(this.#deps);
-      // What a path over datagrams carries may turn out to be less while the far end has not heard it.
-      if (hello.length > session.frameBytesMax) return this.#tooNarrow(session, hello.length);
-      session.send(hello);
-      session.flush();
-      if (!session.isReliable) timer = clock.after(backoff.nextMs(), say);
-    };
-    say();
-    return () => timer?.cancel();
+    stopHello = sayHello(session, this.#deps, (bytes) => this.#tooNarrow(session, bytes));
   }
 
   /** All neighbours hear what this node says of itself once more, over one link each. */
@@ -349,7 +328,7 @@ export class Peers {
         upAtMs: this.#deps.clock.monotonicMs(),
         isSuccessor,
       },
-      () => this.#tooWide.add(),
+      { tooWide: () => this.#tooWide.add(), superseded: () => this.#superseded.add() },
     );
     this.#peers.set(id, peer);
     peer.addLink(link);

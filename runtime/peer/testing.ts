@@ -2,6 +2,7 @@
 import type { GodwitError, LinkClass, PipeDirection } from "@godwit/sdk";
 import { asGodwitError } from "../kernel/errors.ts";
 import type { ManualClock } from "../kernel/clock.ts";
+import type { Departure } from "../kernel/departure.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import { PROTOCOL_VERSION_MAX } from "../wire/constants.ts";
 import type { Session, SessionHandlers } from "../link/types.ts";
@@ -20,6 +21,9 @@ export class FakeSession implements Session {
   linkClass: LinkClass = "fast";
   rateBitsPerSecond = 1_000_000_000;
   isReliable = true;
+  /** Set: what is sent waits for long, and leaves when the test says so. */
+  answerMs = 0;
+  readonly departures: Departure[] = [];
   frameBytesMax = 61_440;
   bufferedBytes = 0;
   bytesSent = 0;
@@ -54,8 +58,9 @@ export class FakeSession implements Session {
     this.#handlers = handlers;
   }
 
-  send(frame: Uint8Array): boolean {
+  send(frame: Uint8Array, departure?: Departure): boolean {
     if (this.isClosed) return true;
+    if (departure !== undefined) this.departures.push(departure);
     if (frame.length > this.frameBytesMax) throw new Error("frame too large");
     const copy = frame.slice();
     this.sent.push(copy);

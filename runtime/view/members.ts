@@ -2,7 +2,7 @@
 import { isoTime } from "../kernel/clock.ts";
 import type { Clock } from "@godwit/sdk";
 import type { MemberView, NodeEvent } from "./contract/node.ts";
-import { MAIL_SESSIONS } from "../identity/record.ts";
+import { PROTOCOL_CAPABILITIES } from "../identity/record.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { MemberRow } from "../membership/members.ts";
 import type { Mesh } from "../mesh/mesh.ts";
@@ -16,7 +16,7 @@ export function memberViews(
   const peers = new Map([...mesh.peers.connected].map((peer) => [peer.id, peer.best]));
   const nowMs = clock.monotonicMs();
   const tagsOf = (id: NodeId) =>
-    (mesh.records.get(id)?.record.capabilities ?? []).filter((word) => word !== MAIL_SESSIONS);
+    (mesh.records.get(id)?.record.capabilities ?? []).filter((word) => !PROTOCOL_CAPABILITIES.includes(word));
   const own: MemberView = {
     id: self,
     callsign: callsignOf(self),

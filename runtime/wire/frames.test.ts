@@ -8,6 +8,7 @@ import vectors from "../../test/vectors/frames.json";
 import { formatBundleId, formatHex, formatMessageId, formatNodeId } from "../kernel/ids.ts";
 import * as bundle from "./bundle.ts";
 import { LIFETIME_MAX_MS } from "./constants.ts";
+import * as compact from "./mail-compact.ts";
 import * as message from "./message.ts";
 import * as packet from "./packet.ts";
 import * as peer from "./peer-messages.ts";
@@ -57,6 +58,21 @@ const inner: message.InnerMessage = {
   subject: "höhe",
   contentType: "text/plain",
   body: bytes(3, 0x42),
+};
+const telex: message.InnerMessage = { ...inner, to: "LON-B", machines: [], failoverDelayMs: 0, subject: "" };
+const context: compact.MailContext = {
+  mailEpoch: inner.mailEpoch,
+  counter: 301,
+  createdAtS: 1_767_225_000,
+  to: "LON-B",
+};
+const alone: compact.Implied = { id: nodeB, callsign: "LON-B", context: undefined };
+const inContext: compact.Implied = { ...alone, context };
+const withAll: message.InnerMessage = {
+  ...inner,
+  mailEpoch: bytes(8, 0xe1),
+  createdAtMs: 1_767_224_999_000,
+  contentType: "image/png",
 };
 const receipt: message.Receipt = {
   status: 1,
@@ -160,6 +176,30 @@ const cases: Readonly<Record<string, Case>> = {
     decode: message.decodeInnerMessage,
     value: inner,
     skipsTail: false,
+  },
+  compactAlone: {
+    encoded: () => compact.encodeCompact(compact.compactStart(telex, alone)!, telex),
+    decode: (frame) => compact.decodeMail(frame, alone),
+    value: telex,
+    skipsTail: false,
+  },
+  compactInContext: {
+    encoded: () => compact.encodeCompact(compact.compactStart(telex, inContext)!, telex),
+    decode: (frame) => compact.decodeMail(frame, inContext),
+    value: telex,
+    skipsTail: false,
+  },
+  compactWithAll: {
+    encoded: () => compact.encodeCompact(compact.compactStart(withAll, inContext)!, withAll),
+    decode: (frame) => compact.decodeMail(frame, inContext),
+    value: withAll,
+    skipsTail: false,
+  },
+  mailContext: {
+    encoded: () => compact.encodeContext(context),
+    decode: compact.decodeContext,
+    value: context,
+    skipsTail: true,
   },
   receipt: {
     encoded: () => message.encodeReceipt(receipt),

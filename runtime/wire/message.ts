@@ -22,9 +22,8 @@ import { STORE_EPOCH_BYTES } from "./peer-messages.ts";
 /** In a receipt that was made anew: which bundle brought the message is not known any more. */
 export const noBundleId: BundleId = formatBundleId(new Uint8Array(BUNDLE_ID_BYTES));
 
-export const INNER_VERSION = 1;
-/** First byte of a test bundle's plaintext. */
-export const TEST_VERSION = 2;
+/** First byte of what is sealed in a bundle of kind 0 or a transient message. `compact` and above: its lower bits are flags (mail-compact.ts). Append-only. */
+export const PlainForm = { message: 1, test: 2, compact: 0x80 } as const;
 export const TEST_PADDING_MAX = 1_024;
 export const ADDRESS_BYTES_MAX = 64;
 export const SUBJECT_BYTES_MAX = 1_024;
@@ -64,7 +63,7 @@ export function messageIdOf(sender: NodeId, to: string, mailEpoch: Uint8Array, c
 
 export function encodeInnerMessage(inner: InnerMessage): Uint8Array {
   const writer = new Writer(256 + inner.body.length)
-    .u8(INNER_VERSION)
+    .u8(PlainForm.message)
     .bytes(inner.mailEpoch)
     .varint(inner.counter)
     .text(inner.to)
@@ -83,8 +82,10 @@ export function encodeInnerMessage(inner: InnerMessage): Uint8Array {
 export function decodeInnerMessage(bytes: Uint8Array): InnerMessage {
   const reader = new Reader(bytes);
   const version = reader.u8();
-  if (version !== INNER_VERSION)
-    throw decodeError(`message version ${version}, this node speaks ${INNER_VERSION}`);
+  if (version !== PlainForm.message)
+    throw decodeError(
+      `message version ${version}, this node speaks ${PlainForm.message} and the compact form`,
+    );
   const mailEpoch = reader.bytes(STORE_EPOCH_BYTES).slice();
   const counter = reader.varint();
   const to = reader.text(ADDRESS_BYTES_MAX);
@@ -109,7 +110,7 @@ export function decodeInnerMessage(bytes: Uint8Array): InnerMessage {
 /** A test bundle: its number and zeros up to a size that says nothing. */
 export function encodeTest(id: MessageId, paddingBytes: number): Uint8Array {
   return new Writer(17 + paddingBytes)
-    .u8(TEST_VERSION)
+    .u8(PlainForm.test)
     .bytes(idBytes(id))
     .bytes(new Uint8Array(paddingBytes))
     .finish();
@@ -117,7 +118,7 @@ export function encodeTest(id: MessageId, paddingBytes: number): Uint8Array {
 
 /** The number of a test; undefined for a message. Throws GODWIT_DECODE for a test that is cut short. */
 export function decodeTest(bytes: Uint8Array): MessageId | undefined {
-  if (bytes[0] !== TEST_VERSION) return undefined;
+  if (bytes[0] !== PlainForm.test) return undefined;
   const reader = new Reader(bytes);
   reader.u8();
   return formatMessageId(reader.bytes(MESSAGE_ID_BYTES));
@@ -137,6 +138,8 @@ export interface Receipt {
   readonly isUnconfirmed: boolean;
   /** The session that it came in lies on the recipient's disk: its name will do from now on. */
   readonly isSessionKept?: boolean;
+  /** Of this very message, and of none after it, it keeps there what others in that session may leave out. */
+  readonly isContextKept?: boolean;
   readonly trace: readonly TraceEntry[];
 }
 
@@ -145,18 +148,20 @@ export const RECEIPTS_MAX = 16;
 export const SIGNATURE_BYTES = 64;
 const RECEIPT_BYTES_MAX = 48 + TRACE_MAX * 38;
 
-const ReceiptFlag = { unconfirmed: 1, sessionKept: 2 } as const;
+const ReceiptFlag = { unconfirmed: 1, sessionKept: 2, contextKept: 4 } as const;
 
-const flagsOf = ({
-  isUnconfirmed,
-  isSessionKept,
-}: Pick<Receipt, "isUnconfirmed" | "isSessionKept">): number =>
-  (isUnconfirmed ? ReceiptFlag.unconfirmed : 0) | (isSessionKept === true ? ReceiptFlag.sessionKept : 0);
+type Flagged = Pick<Receipt, "isUnconfirmed" | "isSessionKept" | "isContextKept">;
+
+const flagsOf = ({ isUnconfirmed, isSessionKept, isContextKept }: Flagged): number =>
+  (isUnconfirmed ? ReceiptFlag.unconfirmed : 0) |
+  (isSessionKept === true ? ReceiptFlag.sessionKept : 0) |
+  (isContextKept === true ? ReceiptFlag.contextKept : 0);
 
 /** Of a receipt, whichever form it has; unknown ones say nothing. */
-export const readFlags = (flags: number): Pick<Receipt, "isUnconfirmed" | "isSessionKept"> => ({
+export const readFlags = (flags: number): Flagged => ({
   isUnconfirmed: (flags & ReceiptFlag.unconfirmed) !== 0,
   ...((flags & ReceiptFlag.sessionKept) !== 0 ? { isSessionKept: true } : {}),
+  ...((flags & ReceiptFlag.contextKept) !== 0 ? { isContextKept: true } : {}),
 });
 
 export function encodeReceipt(receipt: Receipt): Uint8Array {

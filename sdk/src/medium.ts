@@ -1,6 +1,7 @@
 /**
  * A channel that everybody in earshot shares, as a radio's: what one end sends, all others wait for. A transport that has such a channel gives
  * the node one object for it, in its registration and in each of its pipes; the node keeps one budget of airtime for all that it controls there.
+ * Only of a plugin in the node's own thread: one that is contained or untrusted has pipes that tell what has left, and no Medium.
  * docs/protocol/slow.md "One channel, one budget"
  */
 

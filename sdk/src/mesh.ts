@@ -84,6 +84,7 @@ export interface IncomingMessage {
   readonly priority: MessagePriority;
   /** Bytes of the body, which `inbox.body` reads. */
   readonly size: number;
+  /** The sender's word, which may be rounded down to 2 s. */
   readonly createdAtMs: number;
   readonly deliveredAtMs: number;
   /** Where it was, the sender first. Relays write it and could lie. */

@@ -113,6 +113,10 @@ const datagrams = [
   ["truncates", "datagrams up to", "of 100 bytes arrives that was not sent so"],
   ["reuses-buffer", "datagrams up to", "not sent so"],
   ["no-mtu", "a datagram beyond", "beyond the mtu"],
+  ["leaves-at-once", "a pipe with answerMs", "within write"],
+  ["leaves-nothing", "a pipe with answerMs", "once for each datagram"],
+  ["leaves-twice", "a pipe with answerMs", "more often"],
+  ["leaves-unasked", "a pipe with answerMs", "without answerMs"],
 ] as const;
 const discoveries = [
   ["bad-endpoint", "hints have", "no endpoint"],

@@ -43,6 +43,10 @@ export type TransportFault =
   | "keeps-signal"
   | "keeps-task"
   | "keeps-timer"
+  | "leaves-at-once"
+  | "leaves-nothing"
+  | "leaves-twice"
+  | "leaves-unasked"
   | "never-drains"
   | "no-mtu"
   | "plain-error"
@@ -85,6 +89,7 @@ class LoopPipe implements Pipe {
   readonly linkClass = "fast";
   readonly rateBitsPerSecond = 1e9;
   readonly mtu: number;
+  readonly answerMs?: number;
   readonly #fault: TransportFault | undefined;
   #far!: LoopPipe;
   #handlers: PipeHandlers | undefined;
@@ -108,6 +113,7 @@ class LoopPipe implements Pipe {
     [this.local, this.remote] = names;
     this.mtu = kind === "stream" ? 0 : fault === "boasts-of-its-mtu" ? MTU * 2 : MTU;
     this.#fault = fault;
+    if (kind === "datagram" && fault !== "leaves-unasked") this.answerMs = 1;
   }
 
   get bufferedBytes(): number {
@@ -129,6 +135,7 @@ class LoopPipe implements Pipe {
   write(bytes: Uint8Array): boolean {
     if (this.#isClosed && this.#fault === "throws-after-close") throw new Error("closed");
     if (this.#isClosed) return true;
+    if (this.kind === "datagram") this.#leave();
     const fault = this.#fault;
     const far = this.#far;
     if (this.kind === "datagram" && bytes.length > MTU && fault !== "no-mtu") return true;
@@ -153,6 +160,17 @@ class LoopPipe implements Pipe {
     if (this.kind === "datagram") return true;
     this.#wantsDrain = true;
     return false;
+  }
+
+  /** What it drops counts as left as well. */
+  #leave(): void {
+    if (this.#fault === "leaves-nothing") return;
+    const left = () => {
+      if (!this.#isClosed) this.#handlers?.left?.();
+    };
+    if (this.#fault === "leaves-at-once") return left();
+    setImmediate(left);
+    if (this.#fault === "leaves-twice") setImmediate(left);
   }
 
   pause(paused: boolean): void {

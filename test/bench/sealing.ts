@@ -27,7 +27,7 @@ const unique = new Uint8Array(16);
 const sealerOf = (identity: typeof ann, hasSessions: boolean) =>
   createSealer({
     identity,
-    prekeys: { find: () => key, onGone() {} },
+    prekeys: { find: () => key, callsignOf: () => undefined, onGone() {} },
     recordOf: () => ({ sequence: 1, prekey: published, capabilities: hasSessions ? [MAIL_SESSIONS] : [] }),
     sessions: { network: "telex", clock: systemClock, random: systemRandom },
   });
@@ -64,7 +64,7 @@ function works(): Work[] {
   const begun = sender.sessions!.take(bea.id)!;
   const { keys, id } = recipient.open(ann.id, seal(begun), header, none).session!;
   sender.sessions!.proven(bea.id, id);
-  const known: Roots = { find: () => keys, since: () => undefined };
+  const known: Roots = { find: () => ({ keys, keyId: published.keyId }), since: () => undefined };
   const inOrder = many((counter) => seal({ ...{ id, counter, key: keys.key(counter) }, agreed: undefined }));
   const anywhere = many(() => {
     const counter = systemRandom.below(COUNTER_MAX + 1);

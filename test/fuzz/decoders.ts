@@ -4,9 +4,11 @@ import compactFrames from "../vectors/compact.json";
 import frames from "../vectors/frames.json";
 import joinVectors from "../vectors/join.json";
 import { bech32m } from "@scure/base";
+import lookups from "../vectors/lookups.json";
 import members from "../vectors/members.json";
 import { parseTcpEndpoint } from "../../plugins/transport-tcp/endpoint.ts";
 import { parseDuration, parseSize } from "../../runtime/config/units.ts";
+import { briefOf } from "../../runtime/identity/brief.ts";
 import { generateIdentity, verifySignature } from "../../runtime/identity/keys.ts";
 import { formatKeyFile, parseKeyFile } from "../../runtime/identity/keystore.ts";
 import { formatAddress, parseAddress } from "../../runtime/identity/names.ts";
@@ -19,6 +21,12 @@ import { ManualClock } from "../../runtime/kernel/clock.ts";
 import { formatBundleId, formatNodeId, parseHex } from "../../runtime/kernel/ids.ts";
 import { seededRandom } from "../../runtime/kernel/random.ts";
 import { decodeItems } from "../../runtime/link/items.ts";
+import {
+  CollectedFragments,
+  cutRecord,
+  decodeFragment,
+  SentFragments,
+} from "../../runtime/link/fragments.ts";
 import { HANDSHAKE_BYTES, parseMessage1 } from "../../runtime/link/hello.ts";
 import { parseLines } from "../../plugins/discovery-static/entry.ts";
 import { openList } from "../../plugins/discovery-static/signed-list.ts";
@@ -26,12 +34,21 @@ import { decodeInvite, decodeRedemption, encodeInvite, INVITE_BYTES } from "../.
 import { formatToken, parseToken } from "../../runtime/identity/token.ts";
 import * as join from "../../runtime/wire/join-messages.ts";
 import * as bundle from "../../runtime/wire/bundle.ts";
+import {
+  compactStart,
+  decodeContext,
+  decodeMail,
+  encodeCompact,
+  encodeContext,
+  type Implied,
+} from "../../runtime/wire/mail-compact.ts";
 import * as compact from "../../runtime/wire/compact.ts";
 import { restorePacket, shortenPacket } from "../../runtime/wire/compact-packet.ts";
 import * as member from "../../runtime/wire/member-messages.ts";
 import * as message from "../../runtime/wire/message.ts";
 import * as packet from "../../runtime/wire/packet.ts";
 import * as sealedHead from "../../runtime/wire/sealed.ts";
+import * as lookup from "../../runtime/wire/lookup-messages.ts";
 import * as peer from "../../runtime/wire/peer-messages.ts";
 import {
   formatNameGrant,
@@ -69,16 +86,30 @@ const pluginPackage = encodePackage(
 const vectors = { ...frames, ...compactFrames, ...members };
 const vector = (name: keyof typeof vectors): Uint8Array => parseHex(vectors[name], vectors[name].length / 2)!;
 
-const joinVector = (name: keyof typeof joinVectors): Uint8Array =>
-  parseHex(joinVectors[name], joinVectors[name].length / 2)!;
-
 const NETWORK = "fuzz";
 const alice = generateIdentity(seededRandom(1));
 const bob = generateIdentity(seededRandom(2));
+
+/** What its reader knows without being told, and messages that leave it out. */
+const compactMail: readonly (readonly [string, Implied, readonly Uint8Array[]])[] = [
+  ["compact message", { id: bob.id, callsign: "LON-B", context: undefined }, [vector("compactAlone")]],
+  [
+    "compact message in a context",
+    { id: bob.id, callsign: undefined, context: decodeContext(vector("mailContext")) },
+    [vector("compactInContext"), vector("compactWithAll")],
+  ],
+];
+
+const joinVector = (name: keyof typeof joinVectors): Uint8Array =>
+  parseHex(joinVectors[name], joinVectors[name].length / 2)!;
+
 const idA = formatNodeId(fill(32, 0x0a));
 
 const closedVector = (name: keyof typeof closed): Uint8Array =>
   new Uint8Array(Buffer.from(closed[name], "hex"));
+
+const lookupVector = (name: keyof typeof lookups): Uint8Array =>
+  parseHex(lookups[name], lookups[name].length / 2)!;
 
 function routeSeeds(): Uint8Array[] {
   const proof = { seqno: 7, recordHash: fill(8, 1), signature: fill(64, 2) };
@@ -194,6 +225,23 @@ function wireTargets(): Target[] {
     decoder("inner message", [vector("innerMessage")], (input) =>
       checkStable(message.decodeInnerMessage(input), message.encodeInnerMessage, message.decodeInnerMessage),
     ),
+    ...compactMail.map(([name, implied, seeds]) =>
+      decoder(name, seeds, (input) => {
+        const read = decodeMail(input, implied);
+        // What has the long header is the target before.
+        if (input[0]! < message.PlainForm.compact) return;
+        // Told whole: since the time of the context it would be rounded.
+        const whole = { ...implied, context: undefined };
+        checkStable(
+          read,
+          (value) => encodeCompact(compactStart(value, whole)!, value),
+          (bytes) => decodeMail(bytes, whole),
+        );
+      }),
+    ),
+    decoder("mail context", [vector("mailContext")], (input) =>
+      checkStable(decodeContext(input), encodeContext, decodeContext),
+    ),
     decoder(
       "test bundle",
       [message.encodeTest(message.decodeReceipt(one).messageId, 64)],
@@ -234,6 +282,19 @@ function wireTargets(): Target[] {
     decoder("record reply", [routing[6]!], route.decodeRecordReply),
     decoder("beacon", [routing[7]!], route.decodeBeacon),
     decoder("proof", [routing[8]!], route.decodeProofFrame),
+    decoder("lookup", [lookupVector("lookupName"), lookupVector("lookupNode")], (input) => {
+      const read = lookup.decodeLookup(input);
+      if (read !== undefined) checkStable(read, lookup.encodeLookup, (bytes) => lookup.decodeLookup(bytes)!);
+    }),
+    decoder(
+      "lookup reply",
+      [lookupVector("replyRecord"), lookupVector("replyProof"), lookupVector("replyNone")],
+      (input) => {
+        const read = lookup.decodeLookupReply(input);
+        if (read !== undefined)
+          checkStable(read, lookup.encodeLookupReply, (bytes) => lookup.decodeLookupReply(bytes)!);
+      },
+    ),
     decoder("member facts", [vector("memberFacts")], (input) =>
       checkStable(member.decodeMemberFacts(input), member.encodeMemberFacts, member.decodeMemberFacts),
     ),
@@ -363,9 +424,42 @@ function linkTargets(): Target[] {
         onControl: () => true,
       }),
     ),
+    ...fragmentTargets(),
     // Callers check the length by the type first; the parser relies on it.
     decoder("message 1", first, (input) => {
       if (HANDSHAKE_BYTES[input[0] ?? 0] === input.length) parseMessage1(input);
+    }),
+  ];
+}
+
+/** Datagrams one after the other, each behind its length, and what a far end says of pieces. */
+function fragmentTargets(): Target[] {
+  const record = Uint8Array.of(0xc1, 0, 7, ...fill(400, 0x33));
+  const pieces = cutRecord(record, 2, 150);
+  const framed = (datagrams: readonly Uint8Array[]) =>
+    new Uint8Array(datagrams.flatMap((bytes) => [bytes.length, ...bytes]));
+  const clock = new ManualClock();
+  return [
+    decoder("pieces of records", [framed(pieces), framed(pieces.toReversed())], (input) => {
+      const counters = { recordsReplayed: 0, fragmentsCollected: 0, recordsUnfinished: 0 };
+      const ask = (came: Uint8Array) => {
+        if (came.length < 3 || came.length > 11) throw new Error("a question of a length that there is not");
+      };
+      const collected = new CollectedFragments({ clock, counterBytes: 2, counters, silenceMs: () => 1, ask });
+      for (let at = 0; at < input.length; at += 1 + input[at]!) {
+        const fragment = decodeFragment(input.subarray(at + 1, at + 1 + input[at]!), 2);
+        const whole = fragment && collected.take(fragment);
+        if (whole !== undefined && (whole.record[0]! & 0xbc) !== 0x80)
+          throw new Error("a record with flags that none has");
+        if (collected.count > 8) throw new Error("more records than there is room for");
+      }
+      collected.clear();
+    }),
+    decoder("what has come of a record", [Uint8Array.of(0xc1, 0, 7, 0b1010_0000)], (input) => {
+      const sent = new SentFragments(clock, 2);
+      for (const departure of sent.keep(pieces)) departure.leftAtMs = clock.monotonicMs();
+      for (const { datagram } of sent.missing(input))
+        if (!pieces.includes(datagram)) throw new Error("something else is sent again");
     }),
   ];
 }
@@ -383,6 +477,8 @@ function identityTargets(): Target[] {
   const records = [
     encodeRecord(alice, fields, NETWORK),
     encodeRecord(alice, { sequence: 1, location: "DUN" }, NETWORK),
+    encodeRecord(alice, { ...fields, capabilities: ["mail-sessions"], withBrief: true }, NETWORK),
+    lookupVector("brief"),
     encodeRevocation(alice, alice.id, NETWORK),
     encodeRevocation(bob, alice.id, NETWORK),
     encodeRevocation(bob, alice.id, NETWORK, "stolen"),
@@ -393,7 +489,10 @@ function identityTargets(): Target[] {
   return [
     decoder("record", records, (input) => decodeRecord(input, NETWORK, verifySignature, bob.id)),
     // Its fields, which a signature would otherwise keep from being reached.
-    decoder("record unsigned", records, (input) => decodeRecord(input, NETWORK, () => true, bob.id)),
+    decoder("record unsigned", records, (input) => {
+      const brief = briefOf(decodeRecord(input, NETWORK, () => true, bob.id));
+      if (brief !== undefined) decodeRecord(brief, NETWORK, () => true);
+    }),
     decoder("sealed", sealed, (input) =>
       openSealed({
         identity: bob,
@@ -406,7 +505,7 @@ function identityTargets(): Target[] {
     decoder("session head", sessionHeads, readSessionHead),
     decoder("sealed in a session", sealedInSession(associated), (input) =>
       opensSessions.open(alice.id, input, associated, {
-        find: () => new ReceivingKeys(sessionRoot),
+        find: () => ({ keys: new ReceivingKeys(sessionRoot), keyId: 1 }),
         since: () => undefined,
       }),
     ),
@@ -472,7 +571,7 @@ function sealedInSession(associated: Uint8Array): Uint8Array[] {
 
 const opensSessions = createSealer({
   identity: bob,
-  prekeys: { find: () => bob.dh, onGone() {} },
+  prekeys: { find: () => bob.dh, callsignOf: () => "LON-B", onGone() {} },
   recordOf: () => undefined,
   sessions: { network: NETWORK, clock: new ManualClock(), random: seededRandom(5) },
 });

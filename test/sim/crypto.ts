@@ -33,6 +33,7 @@ export interface SimIdentity extends MeshIdentity {
       clock: Clock;
       random: Random;
       network: string;
+      callsign: string | undefined;
       onRotate: () => void;
     },
     recordOf: (id: NodeId) => NodeRecord | undefined,

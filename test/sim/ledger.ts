@@ -90,7 +90,21 @@ function isOpenable({ openedWith, unopenable, targets }: SentMessage, bundle: Bu
   if (needed === undefined) return true;
   const { recipient, key } = needed;
   return targets.some(
-    ({ id, disk, identity }) => id === recipient && (identity.isCheap || disk.rows(needed.in).has(key)),
+    ({ id, disk, identity }) => id === recipient && (identity.isCheap || isThere(disk, needed.in, key)),
+  );
+}
+
+/** A session goes by the name of what is kept of it as well: docs/protocol/sealing.md. */
+function isThere(disk: SimDisk, collection: Collection, key: string): boolean {
+  const rows = disk.rows(collection);
+  if (collection !== "session" || rows.has(key)) return rows.has(key);
+  const [source, nameHex] = key.split(" ");
+  return [...rows].some(
+    ([name, { meta }]) =>
+      name.startsWith(`${source!} `) &&
+      Buffer.from(meta.split(" ")[3] ?? "", "base64url")
+        .toString("hex")
+        .startsWith(nameHex!),
   );
 }
 
@@ -145,6 +159,8 @@ export class Ledger {
     if (entry.from !== message.source.id || !message.targets.some((target) => target.id === node.id))
       return this.#fault(`message ${nonce} from n${message.source.index} reached n${node.index} by mistake`);
     const { id, isUnconfirmed } = entry;
+    // The message id is made of it at both ends.
+    if (entry.to !== message.to) this.#fault(`message ${nonce} to ${message.to} came to ${entry.to}`);
     const fresh: Delivery = {
       node,
       mark: node.lineage.mark(),

@@ -8,6 +8,7 @@ import { seededRandom } from "../../runtime/kernel/random.ts";
 import { silentLog } from "../../runtime/kernel/log.ts";
 import { formatHex, type NodeId } from "../../runtime/kernel/ids.ts";
 import type { Session } from "../../runtime/link/types.ts";
+import type { MeshDeps } from "../../runtime/mesh/deps.ts";
 import { Mesh } from "../../runtime/mesh/mesh.ts";
 import { Hub } from "../../runtime/kernel/hub.ts";
 import type { InboxEntry } from "../../runtime/custody/recipient/inbox.ts";
@@ -45,6 +46,8 @@ export interface SimNodeOptions {
   readonly time: SimTime;
   readonly limits: CustodyLimits;
   readonly commitDelayMs: number;
+  /** What its next life is told otherwise than all others. */
+  readonly settings?: () => Partial<MeshDeps>;
   /** Called once for each life. */
   readonly transport?: (life: Life) => LifeTransport;
 }
@@ -96,6 +99,8 @@ export class SimNode {
   readonly #options: SimNodeOptions;
   readonly #resolve: (index: number) => SimNode;
   readonly #eventsOf: (node: SimNode) => SimNodeEvents;
+  /** By which it starts; mail is written to `callsign`, which is the same as a rule. */
+  startsAs: string;
   /** How often the disk was replaced or damaged. */
   diskEpoch = 0;
   wallOffsetMs = WORLD_START_MS;
@@ -118,6 +123,7 @@ export class SimNode {
     this.identity = options.identity;
     this.id = options.identity.id;
     this.callsign = options.callsign;
+    this.startsAs = options.callsign;
     this.location = options.location;
   }
 
@@ -354,8 +360,9 @@ export class Life implements EndHost {
   }
 
   async open(events: SimNodeEvents, resolve: (index: number) => SimNode): Promise<void> {
-    const { time, identity, callsign, location, limits, commitDelayMs } = this.#options;
+    const { time, identity, location, limits, commitDelayMs } = this.#options;
     const { node } = this;
+    const callsign = node.startsAs;
     const clock = nodeClock({
       time,
       node: this.index,
@@ -391,7 +398,7 @@ export class Life implements EndHost {
       verify: (id, bytes, signature) => identity.verify(id, bytes, signature),
       openSealing: (recordOf) =>
         identity.openSealing(
-          { store, clock, random, network: NETWORK, onRotate: () => this.mesh?.onPrekey() },
+          { store, clock, random, network: NETWORK, callsign, onRotate: () => this.mesh?.onPrekey() },
           recordOf,
         ),
       dialTimeoutMs: (endpoint) => this.#transportTo(endpoint)?.dialTimeoutMs,
@@ -405,6 +412,7 @@ export class Life implements EndHost {
         this.#handshake(pipe, remote, signal, resolve),
       events: hubOf(events),
       system: () => Promise.resolve(),
+      ...this.#options.settings?.(),
     });
     if (!this.isAlive) return;
     this.#countPackets(mesh);

@@ -1,14 +1,16 @@
 /**
  * Machines that start on something else than they left: an older copy of their disk, a copy that runs beside the original
- * for a while, a disk with rows torn out, a wall clock that is wrong, a disk without the sessions of the mail that comes. Draws all of it from one generator; every fault ends
- * itself, and `healAll` ends what is left. Which kinds happen is the caller's switch.
+ * for a while, a disk with rows torn out, a wall clock that is wrong, a disk without the sessions of the mail that comes, another name. Draws all of it from one generator; every
+ * fault ends itself, and `healAll` ends what is left. Which kinds happen is the caller's switch.
  */
 import type { Random, Timer } from "@godwit/sdk";
 import type { SimNode } from "./node.ts";
 import { WORLD_START_MS, type SimTime } from "./time.ts";
 
 export const oldDiskKinds = ["old", "clones", "rows", "clocks", "sessions", "prekeys"] as const;
-export type OldDiskKind = (typeof oldDiskKinds)[number];
+/** And what only those ask for who name it: seeds that were found with the others stay what they were. */
+export const allOldDiskKinds = [...oldDiskKinds, "names"] as const;
+export type OldDiskKind = (typeof allOldDiskKinds)[number];
 
 export interface OldDisksOptions {
   readonly nodes: readonly SimNode[];
@@ -28,6 +30,7 @@ const CLOCKS_MS = [0, -10 * YEAR_MS, -3_600_000, 60_000, 86_400_000, 10 * YEAR_M
 const DOWN_MAX_MS = 20_000;
 const CLONE_MAX_MS = 60_000;
 const CLOCK_WRONG_MAX_MS = 90_000;
+const RENAMED_MAX_MS = 60_000;
 const ROWS_MAX = 4;
 
 export class OldDisks {
@@ -107,6 +110,15 @@ export class OldDisks {
         return { heal: start };
       case "clones":
         return this.#clone(node);
+      case "names": {
+        const startAs = (callsign: string) => {
+          node.crash(how);
+          node.startsAs = callsign;
+          start();
+        };
+        startAs(`${node.location}-${"XYZ"[random.below(3)]!}`);
+        return { heal: () => startAs(node.callsign), lastsMs: random.float() * RENAMED_MAX_MS };
+      }
       case "clocks": {
         node.crash(how);
         node.jumpClock(WORLD_START_MS + CLOCKS_MS[random.below(CLOCKS_MS.length)]!);

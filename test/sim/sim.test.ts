@@ -94,6 +94,8 @@ describe("mail sessions, with real seals", () => {
   for (const [seed, kinds] of [
     [31, ["old", "clones", "rows", "clocks", "sessions"]],
     [32, ["old", "clones", "rows", "clocks", "sessions"]],
+    [33, ["names", "clocks", "sessions", "old"]],
+    [34, ["names"]],
     [80, ["old", "rows", "clocks", "sessions", "prekeys"]],
     [9, ["old", "rows", "clocks", "sessions", "prekeys"]],
   ] as const)
@@ -273,7 +275,14 @@ describe("planted bugs", () => {
     const mutate = (mesh: Mesh) => {
       mesh.custody.onDefaultRoute = () => {};
     };
-    expect(foundBy({ ...rough, minutes: 2, slow: true, mutate })).toContain("queued: no route to");
+    expect(foundBy({ ...rough, seed: 4, minutes: 2, slow: true, mutate })).toContain("queued: no route to");
+  });
+
+  test("an edge node that asks nobody for the names that its mail waits for", () => {
+    const mutate = (mesh: Mesh) => {
+      mesh.lookups.onAwaited = () => {};
+    };
+    expect(foundBy({ ...rough, minutes: 2, slow: true, mutate })).toContain("has been heard of yet");
   });
 
   test("receipts whose signature is wrong", () => {

@@ -1,7 +1,7 @@
 /** Which seeds run when, and how a failing one is told and kept. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { oldDiskKinds, type OldDiskKind } from "./old-disks.ts";
+import { allOldDiskKinds, oldDiskKinds, type OldDiskKind } from "./old-disks.ts";
 import type { SimOptions } from "./world.ts";
 
 /** What a command line can say of a run; the rest follows from the seed. */
@@ -98,8 +98,8 @@ export const oldDiskOptions = (seed: number, kinds: readonly OldDiskKind[]): Sim
 export function oldDiskKindsOf(environment: string | undefined): OldDiskKind[] {
   const names = environment?.split(",") ?? [...oldDiskKinds];
   return names.map((name) => {
-    const kind = oldDiskKinds.find((known) => known === name);
-    if (kind === undefined) throw new Error(`no kind ${name}; there are ${oldDiskKinds.join(", ")}`);
+    const kind = allOldDiskKinds.find((known) => known === name);
+    if (kind === undefined) throw new Error(`no kind ${name}; there are ${allOldDiskKinds.join(", ")}`);
     return kind;
   });
 }

@@ -1,5 +1,6 @@
 /** Shapes of simulated meshes, drawn from a seed: who shares a medium with whom, and what the media are like. */
 import type { Random } from "@godwit/sdk";
+import { PROTOCOL_VERSION_MAX } from "../../runtime/wire/constants.ts";
 import type { EdgeParams } from "./links.ts";
 
 export interface PlannedEdge {
@@ -48,7 +49,9 @@ export function planSlowLeaves(nodes: number, first: number, random: Random): Pl
     const rateBitsPerSecond = between(SLOW_RATE_BITS);
     const delayMs = between(SLOW_DELAY_MS);
     const medium = { kind: "stream", linkClass: "slow", jitterMs: 0, loss: 0 } as const;
-    return { a, b, name: "slow", params: { ...medium, rateBitsPerSecond, delayMs } };
+    // Every other leaf is of a release that knows no compact frames.
+    const version = leaf % 2 === 1 ? 1 : PROTOCOL_VERSION_MAX;
+    return { a, b, name: "slow", params: { ...medium, rateBitsPerSecond, delayMs, version } };
   });
 }
 

@@ -5,10 +5,10 @@ import { creditAfter, creditFirst, creditMax } from "./credit.ts";
 const KIB = 1_024;
 const from = "b" as NodeId;
 const sums = new Uint8Array(16);
-const link = (more: { rttMs?: number; isReliable?: boolean; patienceMs?: number } = {}) => ({
+const link = (more: { rttMs?: number; isReliable?: boolean; isCarried?: boolean } = {}) => ({
   rttMs: () => more.rttMs ?? 1,
   isReliable: () => more.isReliable ?? true,
-  patienceMs: () => more.patienceMs ?? 0,
+  isCarried: () => more.isCarried === true,
 });
 const after = (credit: number, bytes: number, tookMs: number, rttMs = 1) =>
   creditAfter(link({ rttMs }), from, { sums }, { credit, bytes, tookMs });
@@ -42,7 +42,7 @@ test("a neighbour that tells no sums, or a link that loses frames, gets 1 MiB at
   expect(max(link(), sums)).toBe(4 * KIB * KIB);
   expect(max(link(), undefined)).toBe(KIB * KIB);
   expect(max(link({ isReliable: false }), sums)).toBe(KIB * KIB);
-  const carried = link({ patienceMs: 60_000 });
+  const carried = link({ isCarried: true });
   expect([creditFirst(carried, from), max(carried, sums)]).toEqual([KIB * KIB, KIB * KIB]);
   const seen = { credit: KIB * KIB, bytes: 10, tookMs: 50_000 };
   expect(creditAfter(carried, from, { sums }, seen)).toBe(KIB * KIB);

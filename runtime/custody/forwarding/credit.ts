@@ -20,9 +20,9 @@ const SLACK_MS = 250;
 /** A clock that stands still says nothing about the pace. */
 const TOOK_MS_MIN = 0.1;
 
-type Link = Pick<Carrier, "isReliable" | "patienceMs">;
+type Link = Pick<Carrier, "isReliable" | "isCarried">;
 
-const isCarried = (carrier: Link, from: NodeId): boolean => (carrier.patienceMs?.(from) ?? 0) > 0;
+const isCarried = (carrier: Link, from: NodeId): boolean => carrier.isCarried?.(from) === true;
 
 /** Each grant costs a round, so a carried medium gets all at once. */
 export const creditFirst = (carrier: Link, from: NodeId): number =>

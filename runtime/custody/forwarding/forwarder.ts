@@ -209,8 +209,7 @@ export class Forwarder {
     this.#holdings.setRelayed(holding, by);
     holding.relayedAtMs = this.#nowMs();
     if (isRepeated) return;
-    const { reofferFirstMs, reofferCapMs } = this.#ctx.limits;
-    const pauseMs = Math.min(reofferCapMs, reofferFirstMs * 2 ** Math.min(holding.relays ?? 0, 20));
+    const pauseMs = this.#windows.receiptMs(holding, by, this.#ctx.limits);
     holding.relays = (holding.relays ?? 0) + 1;
     holding.wakeAtMs = this.#nowMs() + pauseMs * (0.9 + this.#ctx.random.float() / 5);
     this.#wake(this.#due.bundles, holding, holding.wakeAtMs);
@@ -343,7 +342,7 @@ export class Forwarder {
       sealed === undefined
         ? encodeOffer(offerOf(this.#ctx.carrier, holding, to, this.#journey(holding)))
         : encodeBundleFrame({ id, header, sealed }, this.#journey(holding));
-    if (this.#ctx.carrier.send(to, header.priority, frame)) return true;
+    if (this.#windows.send(to, holding, frame)) return true;
     this.#noRoom(holding, to);
     // It never left the queue: to queue it again while the queue is being drained would offer it for ever.
     holding.state = "ready";
@@ -355,7 +354,7 @@ export class Forwarder {
     if (sealed === undefined) return this.onUnreadable(holding, to);
     const { id, header } = holding;
     const frame = encodeBundleFrame({ id, header, sealed }, this.#journey(holding));
-    if (this.#ctx.carrier.send(to, header.priority, frame)) return;
+    if (this.#windows.send(to, holding, frame)) return;
     this.#noRoom(holding, to);
     this.#makeReady(holding, true);
   }

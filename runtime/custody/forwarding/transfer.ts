@@ -96,7 +96,7 @@ export class ChunkReceiver {
     if (current === undefined || current.from === from) return true;
     const { clock, carrier } = this.#ctx;
     return (
-      (carrier.patienceMs?.(current.from) ?? 0) === 0 && isSlow(this.#holder(current), clock.monotonicMs())
+      (carrier.answerMs?.(current.from) ?? 0) === 0 && isSlow(this.#holder(current), clock.monotonicMs())
     );
   }
 
@@ -331,7 +331,7 @@ export class ChunkReceiver {
   }
 
   #watch(arriving: Arriving): void {
-    const stallMs = Math.max(STALL_MS, this.#ctx.carrier.patienceMs?.(arriving.from) ?? 0);
+    const stallMs = Math.max(STALL_MS, this.#ctx.carrier.answerMs?.(arriving.from) ?? 0);
     arriving.timer = this.#ctx.clock.after(stallMs, () => {
       if (this.#ctx.clock.monotonicMs() - arriving.progressAtMs >= stallMs * 0.9) {
         if (++arriving.stalls > STALLS_MAX) return this.#abandon(arriving);

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { newDeparture } from "../../kernel/departure.ts";
 import type { BundleId } from "../../kernel/ids.ts";
 import { BundleKind } from "../../wire/bundle.ts";
 import type { Carrier, Holding } from "../context.ts";
@@ -24,11 +25,12 @@ function holding(n: number, sealedBytes = 10): Holding {
   };
 }
 
-const link = { isReliable: true, rttMs: 100, patienceMs: 0 };
+const link = { isReliable: true, rttMs: 100, answerMs: 0, isSlow: false };
 const carrier = {
   isReliable: () => link.isReliable,
   rttMs: () => link.rttMs,
-  patienceMs: () => link.patienceMs,
+  answerMs: () => link.answerMs,
+  isSlow: () => link.isSlow,
 } as Partial<Carrier> as Carrier;
 
 function windows() {
@@ -43,7 +45,13 @@ describe("room", () => {
     window.bytes = 4 * KIB * KIB - 1;
     expect([hasRoom(window, 1, false), hasRoom(window, 2, false)]).toEqual([true, false]);
     for (let i = 0; i < 512; i++)
-      window.inflight.set(holding(i).id, { holding: holding(i), sinceMs: 0, sentAtMs: 0, isOffer: false });
+      window.inflight.set(holding(i).id, {
+        holding: holding(i),
+        sinceMs: 0,
+        sentAtMs: 0,
+        departure: newDeparture(),
+        isOffer: false,
+      });
     expect([hasRoom(window, 0, false), hasRoom(window, 0, true), isFull(window)]).toEqual([
       false,
       false,
@@ -107,9 +115,9 @@ describe("what is under way", () => {
     expect(all.takeOverdue(near, 19_999)).toEqual({ holdings: [], nextMs: 20_000 });
     expect(all.touch(near, offered.id, 15_000)).toBe(offered);
     expect(all.takeOverdue(near, 60_000)).toEqual({ holdings: [whole], nextMs: 75_000 });
-    link.patienceMs = 90_000;
+    link.answerMs = 90_000;
     expect(all.takeOverdue(near, 80_000)).toEqual({ holdings: [], nextMs: 105_000 });
-    link.patienceMs = 0;
+    link.answerMs = 0;
     expect([all.takeOverdue(near, 80_000).holdings, all.takeOverdue(near, 80_000).nextMs]).toEqual([
       [offered],
       Number.POSITIVE_INFINITY,
@@ -123,6 +131,35 @@ describe("what is under way", () => {
     link.rttMs = 2_000;
     expect([all.answerMs(near, false), all.answerMs(near, true)]).toEqual([8_000, 8_000]);
     Object.assign(link, { isReliable: true, rttMs: 100 });
+  });
+
+  test("is not overdue while it waits for airtime, nor before its answer could have come and be a round late", () => {
+    const { windows: all } = windows();
+    Object.assign(link, { isReliable: false, answerMs: 30_000 });
+    const [sent, waiting] = [holding(1), holding(2)];
+    all.launch(sent, near, false, 0);
+    all.launch(waiting, near, false, 0);
+    const departures = [sent, waiting].map(({ id }) => all.get(near)!.inflight.get(id)!.departure);
+    expect(all.takeOverdue(near, 600_000)).toEqual({ holdings: [], nextMs: 660_000 });
+    departures[0]!.leftAtMs = 610_000;
+    expect(all.takeOverdue(near, 660_000)).toEqual({ holdings: [], nextMs: 670_000 });
+    expect(all.takeOverdue(near, 670_000)).toEqual({ holdings: [sent], nextMs: 730_000 });
+    departures[1]!.leftAtMs = Number.NEGATIVE_INFINITY; // dropped before it left
+    expect(all.takeOverdue(near, 730_000).holdings).toEqual([waiting]);
+    Object.assign(link, { isReliable: true, answerMs: 0 });
+  });
+
+  test("is offered again for want of its receipt after 15 s, later where receipts wait, and after ten minutes where all is slow", () => {
+    const { windows: all } = windows();
+    const limits = { reofferFirstMs: 15_000, reofferCapMs: 3_600_000 };
+    const pauses = (relays: readonly number[]) =>
+      relays.map((n) => all.receiptMs({ ...holding(1), relays: n }, near, limits));
+    expect(pauses([0, 1, 20])).toEqual([15_000, 30_000, 3_600_000]);
+    Object.assign(link, { isReliable: false, answerMs: 30_000 });
+    expect(pauses([0, 1, 20])).toEqual([240_000, 480_000, 3_600_000]);
+    Object.assign(link, { isReliable: true, answerMs: 0, isSlow: true });
+    expect(pauses([0, 1])).toEqual([600_000, 1_200_000]);
+    link.isSlow = false;
   });
 
   test("is not overdue for a minute while it arrives itself, and yields to a whole one after 10 s", () => {

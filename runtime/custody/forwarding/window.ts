@@ -2,8 +2,9 @@
  * What is under way to each neighbour and not yet answered, how much that may be, and how long an answer may take.
  * Knows nothing of queues and routes. docs/protocol/delivery.md "Windows".
  */
+import { type Departure, newDeparture } from "../../kernel/departure.ts";
 import type { BundleId, NodeId } from "../../kernel/ids.ts";
-import type { Carrier, Holding } from "../context.ts";
+import type { Carrier, CustodyLimits, Holding } from "../context.ts";
 import { slowestMs } from "./arriving-places.ts";
 
 /** Bundles sent whole. */
@@ -20,11 +21,23 @@ const ACK_TIMEOUT_MIN_MS = 1_000;
 const OFFER_TIMEOUT_MS = 60_000;
 /** Over datagrams any of offer, want and acknowledgement may be lost; an offer repeated costs one frame. */
 const OFFER_TIMEOUT_MIN_MS = 3_000;
+/**
+ * A receipt comes behind whatever else its signer has to say, and what is offered again over a slow link for want of it costs all of its airtime
+ * once more: so many rounds over such a neighbour, and this long at least wherever only slow links lead.
+ */
+const RECEIPT_ROUNDS = 8;
+const RECEIPT_SLOW_MS = 600_000;
+/** Where frames wait for long, and may come in pieces of which one is asked for again, an answer may be a round late. */
+const ROUNDS = 2;
+
+type ReceiptLimits = Pick<CustodyLimits, "reofferFirstMs" | "reofferCapMs">;
 
 interface Flight {
   readonly holding: Holding;
   readonly sinceMs: number;
+  /** When it was handed to the neighbour's lanes, or last moved. */
   sentAtMs: number;
+  readonly departure: Departure;
   readonly isOffer: boolean;
 }
 
@@ -88,11 +101,22 @@ export class Windows {
   launch(holding: Holding, to: NodeId, isOffer: boolean, nowMs: number): void {
     const window = this.open(to);
     holding.inflightTo = to;
-    window.inflight.set(holding.id, { holding, sinceMs: nowMs, sentAtMs: nowMs, isOffer });
+    window.inflight.set(holding.id, {
+      holding,
+      sinceMs: nowMs,
+      sentAtMs: nowMs,
+      departure: newDeparture(),
+      isOffer,
+    });
     if (isOffer) {
       window.offers++;
       window.offeredBytes += holding.sealedBytes;
     } else window.bytes += holding.sealedBytes;
+  }
+
+  /** Sends what was launched to that neighbour, whole or offered: an answer is waited for from when it leaves. Borrowed. False: there is no room or no link. */
+  send(to: NodeId, { id, header }: Holding, frame: Uint8Array): boolean {
+    return this.#carrier.send(to, header.priority, frame, this.get(to)?.inflight.get(id)?.departure);
   }
 
   /** It is under way to this neighbour no more. A window with nothing in it is gone. */
@@ -140,7 +164,7 @@ export class Windows {
 
   /** What only arrives goes on at the pace of whoever sends it, and on a medium that carries little all are slow. */
   #latestTouchMs(neighbour: NodeId, { holding, sinceMs }: Flight): number {
-    const isPaced = holding.isArriving === true || (this.#carrier.patienceMs?.(neighbour) ?? 0) > 0;
+    const isPaced = holding.isArriving === true || (this.#carrier.answerMs?.(neighbour) ?? 0) > 0;
     return isPaced ? Number.POSITIVE_INFINITY : sinceMs + OFFER_TIMEOUT_MS + slowestMs(holding.sealedBytes);
   }
 
@@ -148,13 +172,14 @@ export class Windows {
   takeOverdue(neighbour: NodeId, nowMs: number): { readonly holdings: Holding[]; readonly nextMs: number } {
     const holdings: Holding[] = [];
     let nextMs = Number.POSITIVE_INFINITY;
-    for (const [id, { holding, sentAtMs, isOffer }] of [
+    for (const [id, { holding, sentAtMs, departure, isOffer }] of [
       ...(this.#windows.get(neighbour)?.inflight.entries() ?? []),
     ]) {
       const answerMs = this.answerMs(neighbour, isOffer);
       // While it arrives pauses are not the neighbour's.
-      const dueMs =
-        sentAtMs + (holding.isArriving === true ? Math.max(answerMs, OFFER_TIMEOUT_MS) : answerMs);
+      // Nothing is overdue that waits for its turn here.
+      const sinceMs = this.#waitsLong(neighbour) ? Math.max(sentAtMs, departure.leftAtMs ?? nowMs) : sentAtMs;
+      const dueMs = sinceMs + (holding.isArriving === true ? Math.max(answerMs, OFFER_TIMEOUT_MS) : answerMs);
       if (dueMs > nowMs) nextMs = Math.min(nextMs, dueMs);
       else {
         this.land(neighbour, id);
@@ -164,11 +189,27 @@ export class Windows {
     return { holdings, nextMs };
   }
 
-  /** How long an answer may take, ms. */
+  /** How long an answer may take, ms: from when it was asked for, or where that waits for long from when it has left. */
   answerMs(to: NodeId, isOffer: boolean): number {
     const carrier = this.#carrier;
     const reliableMs = isOffer ? OFFER_TIMEOUT_MS : ACK_TIMEOUT_RELIABLE_MS;
-    if (carrier.isReliable(to)) return Math.max(reliableMs, carrier.patienceMs?.(to) ?? 0);
-    return Math.max(isOffer ? OFFER_TIMEOUT_MIN_MS : ACK_TIMEOUT_MIN_MS, carrier.rttMs(to) * 4);
+    const answerMs = carrier.answerMs?.(to) ?? 0;
+    if (carrier.isReliable(to)) return Math.max(reliableMs, answerMs);
+    const roundsMs = answerMs > 0 ? answerMs * ROUNDS : carrier.rttMs(to) * 4;
+    return Math.max(isOffer ? OFFER_TIMEOUT_MIN_MS : ACK_TIMEOUT_MIN_MS, roundsMs);
+  }
+
+  /** How long a source waits for the receipt of what this neighbour acknowledged before it offers it again, ms. */
+  receiptMs({ header, relays = 0 }: Holding, by: NodeId, limits: ReceiptLimits): number {
+    const { reofferFirstMs, reofferCapMs } = limits;
+    const carrier = this.#carrier;
+    const answerMs = this.#waitsLong(by) ? RECEIPT_ROUNDS * carrier.answerMs!(by) : 0;
+    const slowMs = carrier.isSlow(header.destination) ? RECEIPT_SLOW_MS : 0;
+    const firstMs = Math.max(reofferFirstMs, answerMs, slowMs);
+    return Math.min(Math.max(reofferCapMs, firstMs), firstMs * 2 ** Math.min(relays, 20));
+  }
+
+  #waitsLong(to: NodeId): boolean {
+    return !this.#carrier.isReliable(to) && (this.#carrier.answerMs?.(to) ?? 0) > 0;
   }
 }

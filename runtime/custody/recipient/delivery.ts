@@ -271,14 +271,14 @@ export class Delivery {
       ...(share.isKnown ? {} : { via: share.by }),
     };
     const { session } = arrival;
-    const sessionOps = session === undefined ? [] : this.#sessions.keep(from, session, share);
+    const sessionOps = session === undefined ? [] : this.#sessions.keep(from, session, share, inner);
     const receipt: Receipt = {
       status: ReceiptStatus.delivered,
       messageId: id,
       bundleId,
       atMs,
       isUnconfirmed,
-      ...(session !== undefined && this.#sessions.has(from, session) ? { isSessionKept: true } : {}),
+      ...(session === undefined ? {} : this.#keptOf(from, session, inner)),
       trace,
     };
     const code = session?.receiptCode(receiptSaid(briefOf(receipt), bundleId));
@@ -289,6 +289,17 @@ export class Delivery {
       ...arrival.ops,
     ];
     return { entry, told: { receipt, code }, arrivalOps };
+  }
+
+  /** What the sender may build on from now on. */
+  #keptOf(
+    from: NodeId,
+    session: OpenedSession,
+    inner: InnerMessage,
+  ): Pick<Receipt, "isSessionKept" | "isContextKept"> {
+    if (!this.#sessions.has(from, session)) return {};
+    const isContextKept = this.#sessions.isKeptWith(from, session, inner);
+    return isContextKept ? { isSessionKept: true, isContextKept } : { isSessionKept: true };
   }
 
   async #commit(ops: readonly StoreOp[]): Promise<boolean> {

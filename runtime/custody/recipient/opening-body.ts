@@ -5,14 +5,30 @@
  */
 import { assert } from "../../kernel/errors.ts";
 import { encodeBundleHeader, type BundleHeader } from "../../wire/bundle.ts";
-import { decodeInnerMessage, type InnerMessage } from "../../wire/message.ts";
+import { decodeMail } from "../../wire/mail-compact.ts";
+import type { InnerMessage } from "../../wire/message.ts";
 import { namedSession } from "../../wire/sealed.ts";
-import type { Opened, OpenedBody, OpeningBody, Sealer, SegmentOpening, SessionRoots } from "../context.ts";
+import type {
+  CustodyContext,
+  Opened,
+  OpenedBody,
+  OpeningBody,
+  SegmentOpening,
+  SessionRoots,
+} from "../context.ts";
 
 type Opening = SegmentOpening & Opened;
 
+/** The message that was opened here, with what it left out. Throws GODWIT_DECODE. */
+export const decodeOpened = (
+  { self }: Pick<CustodyContext, "self">,
+  plaintext: Uint8Array,
+  { session }: Opened,
+): InnerMessage =>
+  decodeMail(plaintext, { id: self, callsign: session?.callsign, context: session?.context });
+
 export class SegmentsOpening implements OpeningBody {
-  readonly #sealer: Sealer;
+  readonly #ctx: Pick<CustodyContext, "self" | "sealer">;
   readonly #roots: SessionRoots;
   readonly #header: BundleHeader;
   readonly #sealedBytes: number;
@@ -28,8 +44,13 @@ export class SegmentsOpening implements OpeningBody {
   #failure: { readonly error: unknown } | undefined;
   #namedSession: string | undefined;
 
-  constructor(sealer: Sealer, roots: SessionRoots, header: BundleHeader, sealedBytes: number) {
-    this.#sealer = sealer;
+  constructor(
+    ctx: Pick<CustodyContext, "self" | "sealer">,
+    roots: SessionRoots,
+    header: BundleHeader,
+    sealedBytes: number,
+  ) {
+    this.#ctx = ctx;
     this.#roots = roots;
     this.#header = header;
     this.#sealedBytes = sealedBytes;
@@ -64,7 +85,7 @@ export class SegmentsOpening implements OpeningBody {
     const associated = encodeBundleHeader(this.#header);
     this.#namedSession = namedSession(bytes);
     this.#opening =
-      this.#sealer.openInSegments?.(source, bytes, this.#sealedBytes, associated, this.#roots) ?? null;
+      this.#ctx.sealer.openInSegments?.(source, bytes, this.#sealedBytes, associated, this.#roots) ?? null;
     if (this.#opening === null) return bytes.subarray(bytes.length);
     this.#partial = new Uint8Array(this.#opening.segmentBytes + this.#opening.tagBytes);
     return bytes.subarray(this.#opening.openingBytes);
@@ -95,7 +116,7 @@ export class SegmentsOpening implements OpeningBody {
     const plain = this.#opening!.segment(this.#index++, sealed);
     this.#partialBytes = 0;
     if (this.#inner !== undefined) return;
-    this.#inner = decodeInnerMessage(plain);
+    this.#inner = decodeOpened(this.#ctx, plain, this.#opening!);
     this.#before = plain.length - this.#inner.body.length;
   }
 }

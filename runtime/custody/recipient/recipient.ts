@@ -30,7 +30,6 @@ import { SystemKind, type Priority } from "../../wire/constants.ts";
 import {
   decodeClaim,
   decodeClaimAnswer,
-  decodeInnerMessage,
   decodeReceiptsWanted,
   decodeTest,
   messageIdOf,
@@ -51,7 +50,7 @@ import { Receipts } from "./receipts.ts";
 import { Seen } from "./seen.ts";
 import { ReceivedSessions } from "./sessions.ts";
 import { SessionRefusals } from "./session-refusals.ts";
-import { SegmentsOpening } from "./opening-body.ts";
+import { decodeOpened, SegmentsOpening } from "./opening-body.ts";
 import { storedOf, type StoredBody } from "./stored-body.ts";
 import type { TestBundles } from "../test-bundles.ts";
 import type { Transit } from "../transit/transit.ts";
@@ -166,7 +165,7 @@ export class Recipient {
   /** An offered message is opened while it comes. */
   opens({ header, sealedBytes }: Offer): OpeningBody | undefined {
     const isOurs = header.kind === BundleKind.message && header.destination === this.#ctx.self;
-    return isOurs ? new SegmentsOpening(this.#ctx.sealer, this.#sessions, header, sealedBytes) : undefined;
+    return isOurs ? new SegmentsOpening(this.#ctx, this.#sessions, header, sealedBytes) : undefined;
   }
 
   stop(): void {
@@ -177,8 +176,8 @@ export class Recipient {
 
   /** A transient message that was routed here: into the inbox, no receipt, dropped when there is no room. */
   onTransient(from: NodeId, sealed: Uint8Array, associated: Uint8Array, priority: Priority): void {
-    const { plaintext, forwardSecret } = this.#ctx.sealer.open(from, sealed, associated, this.#sessions);
-    const inner = decodeInnerMessage(plaintext);
+    const { plaintext, ...opened } = this.#ctx.sealer.open(from, sealed, associated, this.#sessions);
+    const inner = decodeOpened(this.#ctx, plaintext, opened);
     const id = messageIdOf(from, inner.to, inner.mailEpoch, inner.counter);
     void this.#delivery.deliver({
       id,
@@ -187,7 +186,7 @@ export class Recipient {
       inner,
       priority,
       lifetimeMs: 0,
-      forwardSecret,
+      forwardSecret: opened.forwardSecret,
       isUnconfirmed: false,
       trace: [],
       bundleId: noBundleId,
@@ -301,8 +300,9 @@ export class Recipient {
   }
 
   /** With the session that it came in. Rejects with GODWIT_STORE_FAILED, and nothing is kept then. */
-  async #hold({ from, session, share }: Arrival, held: StoreOp, ops: readonly StoreOp[]): Promise<void> {
-    const kept = session === undefined ? [] : this.#sessions.keep(from, session, share);
+  async #hold(arrival: Arrival, held: StoreOp, ops: readonly StoreOp[]): Promise<void> {
+    const { from, session, share, inner } = arrival;
+    const kept = session === undefined ? [] : this.#sessions.keep(from, session, share, inner);
     try {
       await this.#ctx.store.commit([held, ...kept, ...ops]);
     } catch (error) {
@@ -326,7 +326,7 @@ export class Recipient {
         this.#open(whole),
       );
       const test = decodeTest(plaintext);
-      return test === undefined ? { inner: decodeInnerMessage(plaintext), ...opened } : { test };
+      return test === undefined ? { inner: decodeOpened(this.#ctx, plaintext, opened), ...opened } : { test };
     } catch (error) {
       this.#onUnopened(from, bundle, asGodwitError(error).code);
       throw error;

@@ -1,6 +1,6 @@
 /**
  * Sessions whose mail this node can open. Owns their roots, on the disk and in memory: each comes with the commit that keeps mail of it, and goes with
- * the prekey that it was agreed to. Bounded by yielding, because losing one costs its sender a message that is sealed anew, and never mail. Must
+ * the prekey that it was agreed to; and with it what later messages leave out, of the one that it was kept with. Bounded by yielding, because losing one costs its sender a message that is sealed anew, and never mail. Must
  * never keep a root for mail that was not kept. docs/protocol/sealing.md "Sessions".
  */
 import { BoundedMap } from "@godwit/sdk/bounded";
@@ -8,7 +8,9 @@ import { formatHex, type NodeId, parseHex } from "../../kernel/ids.ts";
 import { type Share, shareAtStart } from "../../kernel/room.ts";
 import { SharedMap } from "../../kernel/shared-map.ts";
 import type { StoreOp } from "../../store/types.ts";
-import type { CustodyContext, OpenedSession, SessionKeys, SessionRoots } from "../context.ts";
+import { contextOf, decodeContext, encodeContext, type MailContext } from "../../wire/mail-compact.ts";
+import { SESSION_ID_BYTES } from "../../wire/sealed.ts";
+import type { CustodyContext, KnownSession, OpenedSession, SessionKeys, SessionRoots } from "../context.ts";
 
 export const SESSIONS_KEPT_MAX = 16_384;
 /** Of one sender: its last starts, of which mail may be under way that nobody else remembers. */
@@ -22,6 +24,23 @@ interface Kept {
   readonly keys: SessionKeys;
   /** Of the newest record of its sender when it came. */
   readonly since: number;
+  /** What later messages leave out, and the id that they name the session by then. */
+  readonly left?: Left | undefined;
+}
+
+interface Left {
+  readonly id: Uint8Array;
+  readonly context: MailContext;
+}
+
+type Named = Parameters<typeof contextOf>[0];
+
+const NO_ID = new Uint8Array(0);
+
+/** Undefined: it cannot be said. */
+function leftOf(session: OpenedSession, inner: Named): Left | undefined {
+  const context = contextOf(inner);
+  return context === undefined ? undefined : { id: session.contextId(context), context };
 }
 
 const nameOf = (from: NodeId, id: Uint8Array): string => `${from} ${formatHex(id)}`;
@@ -31,11 +50,13 @@ export class ReceivedSessions implements SessionRoots {
   readonly #kept = new SharedMap<string, Kept>({
     name: "sessions of received mail",
     max: SESSIONS_KEPT_MAX,
-    evicted: (name, { from }) => {
-      this.#unlist(from, name);
+    evicted: (name, kept) => {
+      this.#unlist(name, kept);
       this.#yielded.push(name);
     },
   });
+  /** Names of those in `#kept` by the names of what is left out in them. */
+  readonly #byLeft = new Map<string, string>();
   /** Names, oldest first. */
   readonly #ofSender = new Map<NodeId, Set<string>>();
   readonly #fresh = new BoundedMap<string, Kept>({ name: "sessions not kept yet", max: FRESH_MAX });
@@ -66,9 +87,12 @@ export class ReceivedSessions implements SessionRoots {
     sessions?.onPrekeysGone(() => void this.#onPrekeysGone());
   }
 
-  find(from: NodeId, id: Uint8Array): SessionKeys | undefined {
+  find(from: NodeId, id: Uint8Array): KnownSession | undefined {
     const name = nameOf(from, id);
-    return (this.#kept.get(name) ?? this.#fresh.get(name))?.keys;
+    const known = this.#kept.get(name) ?? this.#fresh.get(name);
+    if (known !== undefined) return { keys: known.keys, keyId: known.keyId };
+    const kept = this.#kept.get(this.#byLeft.get(name) ?? "");
+    return kept === undefined ? undefined : { ...kept, context: kept.left?.context };
   }
 
   since(from: NodeId): number | undefined {
@@ -81,34 +105,42 @@ export class ReceivedSessions implements SessionRoots {
   /** Mail of it was opened, which may be kept or not. */
   note(from: NodeId, session: OpenedSession): void {
     const name = nameOf(from, session.id);
-    const fresh = this.#kept.has(name) ? undefined : this.#freshOf(from, session);
+    const fresh = this.has(from, session) ? undefined : this.#freshOf(from, session);
     if (fresh !== undefined) this.#fresh.renew(name, fresh);
   }
 
-  /** Ops that keep it: commit them with the mail that came in it. None where it is kept already, or has no place. */
-  keep(from: NodeId, session: OpenedSession, share: Share): StoreOp[] {
+  /**
+   * Ops that keep it, and of `inner`, which came in it, what later messages may leave out: commit them with that. None where it is kept already, or has no
+   * place.
+   */
+  keep(from: NodeId, session: OpenedSession, share: Share, inner: Named): StoreOp[] {
+    if (this.has(from, session)) return [];
     const name = nameOf(from, session.id);
-    if (this.#kept.has(name)) return [];
     // More may have been noted since than are remembered.
     const fresh = this.#fresh.get(name) ?? this.#freshOf(from, session);
-    if (fresh === undefined || !this.#add(name, fresh, share)) return [];
+    if (fresh === undefined) return [];
+    const kept = { ...fresh, left: leftOf(session, inner) };
+    if (!this.#add(name, kept, share)) return [];
     this.#unsaved.add(name);
-    const { keyId, keys, since } = fresh;
-    const meta = `${keyId} ${formatHex(keys.root)} ${since}`;
-    return [{ op: "put", in: "session", key: name, meta }, ...this.#takeYielded()];
+    return [{ op: "put", in: "session", key: name, meta: rowOf(kept) }, ...this.#takeYielded()];
   }
 
   /** It is on the disk, or will be with the commit that `keep` was asked for. */
-  has(from: NodeId, { id }: OpenedSession): boolean {
-    return this.#kept.has(nameOf(from, id));
+  has(from: NodeId, { id }: Pick<OpenedSession, "id">): boolean {
+    const name = nameOf(from, id);
+    return this.#kept.has(name) || this.#byLeft.has(name);
+  }
+
+  /** And with it what `inner`, which came in it, told: the session was kept with that. */
+  isKeptWith(from: NodeId, session: OpenedSession, inner: Named): boolean {
+    const id = this.#kept.get(nameOf(from, session.id))?.left?.id;
+    return id !== undefined && Buffer.compare(id, leftOf(session, inner)?.id ?? NO_ID) === 0;
   }
 
   /** The commit with it failed. */
   undo(from: NodeId, session: OpenedSession): void {
     const name = nameOf(from, session.id);
-    if (!this.#unsaved.delete(name)) return;
-    this.#kept.delete(name);
-    this.#unlist(from, name);
+    if (this.#unsaved.delete(name)) this.#delete(name);
   }
 
   /** The commit with it is durable. */
@@ -128,10 +160,9 @@ export class ReceivedSessions implements SessionRoots {
   async #onPrekeysGone(): Promise<void> {
     const holds = (keyId: number) => this.#ctx.sealer.sessions?.holdsPrekey(keyId) ?? true;
     for (const [name, { keyId }] of this.#fresh) if (!holds(keyId)) this.#fresh.delete(name);
-    for (const [name, { from, keyId }] of this.#kept) {
+    for (const [name, { keyId }] of this.#kept) {
       if (holds(keyId)) continue;
-      this.#kept.delete(name);
-      this.#unlist(from, name);
+      this.#delete(name);
       this.#yielded.push(name);
     }
     await this.#drop().catch((error: unknown) => {
@@ -145,16 +176,23 @@ export class ReceivedSessions implements SessionRoots {
     const names = this.#ofSender.get(kept.from) ?? new Set();
     this.#ofSender.set(kept.from, names);
     names.add(name);
+    if (kept.left !== undefined) this.#byLeft.set(nameOf(kept.from, kept.left.id), name);
     const [oldest] = names;
     if (names.size > OF_SENDER_MAX[share.isKnown ? "known" : "stranger"]) {
-      names.delete(oldest!);
-      this.#kept.delete(oldest!);
+      this.#delete(oldest!);
       this.#yielded.push(oldest!);
     }
     return true;
   }
 
-  #unlist(from: NodeId, name: string): void {
+  #delete(name: string): void {
+    const kept = this.#kept.get(name);
+    this.#kept.delete(name);
+    if (kept !== undefined) this.#unlist(name, kept);
+  }
+
+  #unlist(name: string, { from, left }: Kept): void {
+    if (left !== undefined) this.#byLeft.delete(nameOf(from, left.id));
     const names = this.#ofSender.get(from);
     names?.delete(name);
     if (names?.size === 0) this.#ofSender.delete(from);
@@ -172,11 +210,33 @@ export class ReceivedSessions implements SessionRoots {
   }
 }
 
+/** What is left out is in base64url: its id, and itself. */
+function rowOf({ keyId, keys, since, left }: Kept): string {
+  const row = `${keyId} ${formatHex(keys.root)} ${since}`;
+  if (left === undefined) return row;
+  const bytes = Buffer.concat([left.id, encodeContext(left.context)]);
+  return `${row} ${bytes.toString("base64url")}`;
+}
+
 function readRow(name: string, meta: string, keysOf: (root: Uint8Array) => SessionKeys): Kept | undefined {
-  const [keyId, rootHex, since] = meta.split(" ");
+  const [keyId, rootHex, since, left] = meta.split(" ");
   const root = parseHex(rootHex ?? "", 32);
   const from = name.split(" ")[0] as NodeId;
   return root === undefined
     ? undefined
-    : { from, keyId: Number(keyId), keys: keysOf(root), since: Number(since ?? 0) || 0 };
+    : {
+        ...{ from, keyId: Number(keyId), keys: keysOf(root), since: Number(since ?? 0) || 0 },
+        left: left === undefined ? undefined : readLeft(left),
+      };
+}
+
+/** Undefined of a damaged one: messages that name it are sealed anew. */
+function readLeft(text: string): Left | undefined {
+  const bytes = new Uint8Array(Buffer.from(text, "base64url"));
+  try {
+    const context = decodeContext(bytes.subarray(SESSION_ID_BYTES));
+    return { id: bytes.slice(0, SESSION_ID_BYTES), context };
+  } catch {
+    return undefined;
+  }
 }

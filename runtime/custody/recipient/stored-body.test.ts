@@ -57,7 +57,12 @@ type Arrived = ReturnType<typeof arrived>["bundle"];
 
 /** As if its sealed bytes came `cut` at a time. */
 function open(identity: typeof from, bundle: Arrived, sealed: Uint8Array, cut = 262_144) {
-  const opening = new SegmentsOpening(of(identity), noRoots, header, bundle.sealedBytes);
+  const opening = new SegmentsOpening(
+    { self: identity.id, sealer: of(identity) },
+    noRoots,
+    header,
+    bundle.sealedBytes,
+  );
   for (let at = 0; at < sealed.length; at += cut) opening.take(sealed.subarray(at, at + cut));
   return storedOf({ ...bundle, opening });
 }

@@ -134,6 +134,39 @@ describe("the row of an outbox message", () => {
     );
   });
 
+  test("says how each copy is sealed in a session, and how its header begins, until the message has ended", () => {
+    const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length });
+    const inSession = fc.record(
+      {
+        ...{ node, bundle: hex(16) as fc.Arbitrary<BundleId>, sealedBytes: fc.nat() },
+        key: fc.record({ id: fc.nat(), publicHex: hex(32) }),
+        session: fc.record({
+          ...{ id: bytes(8), counter: fc.nat({ max: 65_535 }), key: bytes(32) },
+          ephemeral: fc.option(bytes(32)),
+        }),
+        start: fc.uint8Array({ minLength: 4, maxLength: 90 }),
+      },
+      { requiredKeys: ["node", "bundle", "sealedBytes", "key", "session"] },
+    );
+    fc.assert(
+      fc.property(entries, fc.array(inSession, { maxLength: 4 }), (drawn, copies) => {
+        const targets = copies.map(({ session: { ephemeral, ...session }, ...rest }) => ({
+          ...rest,
+          session: {
+            ...session,
+            agreed: ephemeral === null ? undefined : { keyId: rest.key.id, ephemeral },
+          },
+        }));
+        const entry = { ...drawn, receipt: null, targets };
+        const read = decodeEntry(entry.id, encodeEntry(entry), () => undefined)!;
+        const ended = targets.map(({ node: of, bundle, sealedBytes, key: { id } }) => ({
+          ...{ node: of, bundle, sealedBytes, key: { id, publicHex: "" } },
+        }));
+        expect(read.targets).toEqual(finalStates.includes(entry.state) ? ended : targets);
+      }),
+    );
+  });
+
   test("of a release before 0.3 says the same", () => {
     fc.assert(
       fc.property(named, (entry) => {

@@ -90,8 +90,8 @@ interface Row {
   /** Delivered at, where the receipt does not say it. */
   readonly a?: number | undefined;
   /**
-   * Node ("" for the `t` that names one), bundle, sealed bytes, id and bytes of the key unless it was the identity's own, and how it was
-   * sealed in a session, if it was.
+   * Node ("" for the `t` that names one), bundle, sealed bytes, id and bytes of the key unless it was the identity's own, how it was
+   * sealed in a session, if it was, and how its header begins there in the compact form.
    */
   readonly g?: readonly RowTarget[] | undefined;
   readonly b?: readonly string[] | undefined;
@@ -109,7 +109,7 @@ interface Row {
   /** What proves it (proofs.ts): its name, or itself; or `session`. */
   readonly h?: string | undefined;
 }
-type RowTarget = readonly [string, string, number, number?, string?, string?];
+type RowTarget = readonly [string, string, number, number?, string?, string?, string?];
 
 const known = "teczmrwlnuypfdksvagbxioqh";
 
@@ -146,7 +146,8 @@ const isRow: Check = hasFields({
         isCount(value[2]) &&
         isAbsentOr(isCount)(value[3]) &&
         isAbsentOr(isBase64)(value[4]) &&
-        isAbsentOr(isBase64)(value[5]),
+        isAbsentOr(isBase64)(value[5]) &&
+        isAbsentOr(isBase64)(value[6]),
       TARGETS_MAX,
     ),
   ),
@@ -311,16 +312,18 @@ const toBase64 = (hex: string): string => Buffer.from(hex, "hex").toString("base
 const fromBase64 = (text: string): string => Buffer.from(text, "base64url").toString("hex");
 
 function rowTarget(target: Target, to: string, isFinal: boolean): RowTarget {
-  const { node, bundle, sealedBytes, key, session } = target;
+  const { node, bundle, sealedBytes, key, session, start } = target;
   const who = node === to ? "" : node;
   if (key === null) return [who, toBase64(bundle), sealedBytes];
   // Nothing is sealed to it any more; and what opened it is nowhere but here.
   if (isFinal) return [who, toBase64(bundle), sealedBytes, key.id];
   const sealed = [who, toBase64(bundle), sealedBytes, key.id, toBase64(key.publicHex)] as const;
-  return session === undefined ? sealed : [...sealed, encodeSession(session)];
+  if (session === undefined) return sealed;
+  const inSession = [...sealed, encodeSession(session)] as const;
+  return start === undefined ? inSession : [...inSession, Buffer.from(start).toString("base64url")];
 }
 
-function targetOf([node, bundle, sealedBytes, keyId, key, session]: RowTarget, to: string): Target {
+function targetOf([node, bundle, sealedBytes, keyId, key, session, start]: RowTarget, to: string): Target {
   const named = keyId === undefined ? null : { id: keyId, publicHex: fromBase64(key ?? "") };
   return {
     node: (node === "" ? to : node) as NodeId,
@@ -328,6 +331,7 @@ function targetOf([node, bundle, sealedBytes, keyId, key, session]: RowTarget, t
     sealedBytes,
     key: named,
     ...(session === undefined || named === null ? {} : { session: decodeSession(session, named.id) }),
+    ...(start === undefined ? {} : { start: new Uint8Array(Buffer.from(start, "base64url")) }),
   };
 }
 

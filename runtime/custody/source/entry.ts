@@ -25,6 +25,8 @@ export interface Target {
   readonly key: { readonly id: number; readonly publicHex: string } | null;
   /** In which session, until the message has ended; undefined: in none. */
   readonly session?: SessionSeal | undefined;
+  /** How its header begins in the compact form, until the message has ended: what it leaves out may be another thing by now. Undefined: it has the long one. */
+  readonly start?: Uint8Array | undefined;
 }
 
 export interface StoredReceipt {
@@ -79,6 +81,8 @@ export interface OutboxEntry {
   lostKeys?: readonly string[];
   /** Its recipient could not open it in a session, as after it went back to an earlier release: the older form is tried. */
   isSessionless?: boolean;
+  /** The same of the compact form. Not kept: after a restart it is found out again. */
+  isSpelledOut?: boolean;
   /** What was left of its life at `atRunMs` (custody/context.ts). */
   readonly remainingMs: number;
   readonly atRunMs?: number;

@@ -305,7 +305,7 @@ export class Outbox {
     if (receipt.status === ReceiptStatus.sessionUnknown)
       return isOpen && this.#onSessionUnknown(live, signer, receipt.bundleId);
     if (receipt.status === ReceiptStatus.delivered) {
-      if (receipt.isSessionKept === true) this.#sealer.proven(entry, signer, receipt.bundleId);
+      this.#sealer.proven(entry, signer, receipt);
       // One whose commit failed may have come before.
       before.push(...this.#proofs.release(entry));
       entry.receipt = stored;

@@ -7,7 +7,8 @@ import { type BundleId, formatHex, idBytes, NODE_ID_CHARS, parseHex, type NodeId
 import { bundleIdOf, BundleKind, encodeBundleHeader, type BundleHeader } from "../../wire/bundle.ts";
 import { BLOCK_BYTES } from "../../wire/constants.ts";
 import { concatBytes } from "../../wire/bytes.ts";
-import { encodeInnerMessage, type InnerMessage, MACHINES_MAX } from "../../wire/message.ts";
+import { compactStart, contextOf, encodeCompact } from "../../wire/mail-compact.ts";
+import { encodeInnerMessage, type InnerMessage, MACHINES_MAX, type Receipt } from "../../wire/message.ts";
 import { BODY_CACHE_ONE_BYTES_MAX, type BodyCache } from "../body-cache.ts";
 import {
   type CustodyContext,
@@ -37,6 +38,9 @@ const TURN_BYTES = 4 * 1024 * 1024;
 export const SEALED_AT_ONCE = 16;
 
 type Under = SealKey | SessionSeal | undefined;
+
+/** How a copy is sealed, as its target keeps it. */
+type Named = Pick<Target, "key" | "session" | "start">;
 
 /** The message without its body, told already. */
 interface Start {
@@ -95,8 +99,8 @@ export class OutboxSealer {
     const nodes = machines.slice(0, MACHINES_MAX);
     for (const node of addressed(entry.to, nodes)) this.#ctx.regard.wrote(node);
     return nodes.map((node) => {
-      const { under, ...named } = this.#underFor(entry, node);
-      const sealed = this.#sealTo(entry, node, nodes, under, body);
+      const { under, ...named } = this.#underFor(entry, node, nodes);
+      const sealed = this.#sealTo(entry, node, nodes, { ...named, under }, body);
       const bundle = bundleIdOf(encodeBundleHeader(this.header(entry, node)), sealed);
       this.#cache.put(bundle, sealed);
       return { node, bundle, sealedBytes: sealed.length, ...named };
@@ -131,24 +135,28 @@ export class OutboxSealer {
     for (const node of addressed(entry.to, nodes)) this.#ctx.regard.wrote(node);
     const targets: Target[] = [];
     for (const node of nodes) {
-      const { under, ...named } = this.#underFor(entry, node);
-      const begun = this.#inSegments(entry, node, nodes, under)!;
+      const { under, ...named } = this.#underFor(entry, node, nodes);
+      const begun = this.#inSegments(entry, node, nodes, { ...named, under })!;
       targets.push(await this.#sealLarge(entry, node, named, begun, body));
     }
     return targets;
   }
 
   /** What a copy for that machine is sealed under now: a place in a session is taken. */
-  #underFor(
-    { isSessionless }: OutboxEntry,
-    node: NodeId,
-  ): Pick<Target, "key" | "session"> & { under: Under } {
+  #underFor(entry: OutboxEntry, node: NodeId, nodes: readonly NodeId[]): Named & { under: Under } {
     const { sealer } = this.#ctx;
     const key = sealer.keyFor(node);
     if (key === undefined) return { key: null, under: undefined };
     const named = { id: key.keyId, publicHex: formatHex(key.publicKey) };
-    const session = isSessionless === true ? undefined : sealer.sessions?.take(node);
-    return session === undefined ? { key: named, under: key } : { key: named, session, under: session };
+    const session = entry.isSessionless === true ? undefined : sealer.sessions?.take(node);
+    if (session === undefined) return { key: named, under: key };
+    const { context, ...seal } = session;
+    const compact = entry.isSpelledOut === true ? undefined : sealer.sessions?.compactTo(node);
+    const start =
+      compact === undefined
+        ? undefined
+        : compactStart(innerOf(entry, nodes, NO_BODY), { id: node, callsign: compact.callsign, context });
+    return { key: named, session: seal, under: seal, ...(start === undefined ? {} : { start }) };
   }
 
   /**
@@ -174,8 +182,8 @@ export class OutboxSealer {
 
   /**
    * The recipient signed that it cannot open what it got: its store is gone, and its prekeys with it. Nobody else could have opened it,
-   * so it may be sealed anew to the next key; or, where it was sealed in a session and its key is still the same, in none. False where no other
-   * key would help.
+   * so it may be sealed anew to the next key; or, where it was sealed in a session and its key is still the same, first with the long header and then in
+   * none. False where no other key would help.
    */
   loseKey(entry: OutboxEntry, recipient: NodeId): boolean {
     const { targets, lostKeys = [] } = entry;
@@ -184,15 +192,21 @@ export class OutboxSealer {
       return false;
     const current = this.#ctx.sealer.keyFor(recipient);
     const isSame = current !== undefined && formatHex(current.publicKey) === key.publicHex;
-    entry.isSessionless = targets[0]?.session !== undefined && isSame;
-    if (!entry.isSessionless) entry.lostKeys = [...lostKeys, lostKeyOf(key.publicHex, current)];
+    const isSpelledOut = targets[0]?.start !== undefined && isSame;
+    if (isSpelledOut) entry.isSpelledOut = true;
+    entry.isSessionless = targets[0]?.session !== undefined && isSame && !isSpelledOut;
+    if (!isSame || targets[0]?.session === undefined)
+      entry.lostKeys = [...lostKeys, lostKeyOf(key.publicHex, current)];
     return true;
   }
 
-  /** `recipient` has delivered that copy: what it was sealed in lies on its disk. */
-  proven({ targets }: OutboxEntry, recipient: NodeId, bundle: BundleId): void {
-    const session = targets.find((one) => one.bundle === bundle)?.session;
-    if (session !== undefined) this.#ctx.sealer.sessions?.proven(recipient, session.id);
+  /** `recipient` has delivered the copy that this receipt is of: what it was sealed in lies on its disk, where it says so. */
+  proven(entry: OutboxEntry, recipient: NodeId, { bundleId, isSessionKept, isContextKept }: Receipt): void {
+    const session = entry.targets.find((one) => one.bundle === bundleId)?.session;
+    if (isSessionKept !== true || session === undefined) return;
+    const context = isContextKept === true ? contextOf(innerOf(entry, [], NO_BODY)) : undefined;
+    const kept = context === undefined ? undefined : { key: session.key, context };
+    this.#ctx.sealer.sessions?.proven(recipient, session.id, kept);
   }
 
   /** `recipient` signed that it does not know the session that this copy names: its id, or undefined where it names none. */
@@ -224,8 +238,13 @@ export class OutboxSealer {
   }
 
   /** Undefined: it is short enough to be sealed as a whole. */
-  #inSegments(entry: OutboxEntry, node: NodeId, nodes: readonly NodeId[], under: Under): Start | undefined {
-    const head = encodeInnerMessage(innerOf(entry, nodes, new Uint8Array(0)));
+  #inSegments(
+    entry: OutboxEntry,
+    node: NodeId,
+    nodes: readonly NodeId[],
+    { under, start: compact }: Pick<Target, "start"> & { readonly under: Under },
+  ): Start | undefined {
+    const head = plaintextOf(innerOf(entry, nodes, NO_BODY), compact);
     const associated = encodeBundleHeader(this.header(entry, node));
     const { sealer } = this.#ctx;
     const bytes = head.length + entry.size;
@@ -238,7 +257,7 @@ export class OutboxSealer {
   async #sealLarge(
     entry: OutboxEntry,
     node: NodeId,
-    named: Pick<Target, "key" | "session">,
+    named: Named,
     { head, start }: Start,
     body: Uint8Array,
   ): Promise<Target> {
@@ -299,7 +318,7 @@ export class OutboxSealer {
   /** After a restart: the key that it was sealed under comes from all of it. */
   async #readLarge(entry: OutboxEntry, target: Target): Promise<Large | undefined> {
     const nodes = entry.targets.map(({ node }) => node);
-    const begun = this.#inSegments(entry, target.node, nodes, underOf(target));
+    const begun = this.#inSegments(entry, target.node, nodes, { ...target, under: underOf(target) });
     if (begun === undefined) return undefined;
     const { head, start } = begun;
     for (let at = 0; at < entry.size; at += BLOCK_BYTES) {
@@ -330,7 +349,7 @@ export class OutboxSealer {
     if (body === undefined || !entry.targets.includes(target)) return undefined;
     const nodes = entry.targets.map(({ node }) => node);
     const { node, bundle } = target;
-    const sealed = this.#sealTo(entry, node, nodes, underOf(target), body);
+    const sealed = this.#sealTo(entry, node, nodes, { ...target, under: underOf(target) }, body);
     if (bundleIdOf(encodeBundleHeader(this.header(entry, node)), sealed) === bundle) return sealed;
     this.#damaged(entry);
     return undefined;
@@ -377,14 +396,19 @@ export class OutboxSealer {
     entry: OutboxEntry,
     node: NodeId,
     nodes: readonly NodeId[],
-    under: Under,
+    { under, start }: Pick<Target, "start"> & { readonly under: Under },
     body: Uint8Array,
   ): Uint8Array {
-    const plaintext = encodeInnerMessage(innerOf(entry, nodes, body));
+    const plaintext = plaintextOf(innerOf(entry, nodes, body), start);
     const associated = encodeBundleHeader(this.header(entry, node));
     return this.#ctx.sealer.seal(node, under, plaintext, associated, idBytes(entry.id));
   }
 }
+
+const NO_BODY = new Uint8Array(0);
+
+const plaintextOf = (inner: InnerMessage, start: Uint8Array | undefined): Uint8Array =>
+  start === undefined ? encodeInnerMessage(inner) : encodeCompact(start, inner);
 
 const innerOf = (entry: OutboxEntry, nodes: readonly NodeId[], body: Uint8Array): InnerMessage => ({
   mailEpoch: parseHex(entry.epoch, STORE_EPOCH_BYTES)!,

@@ -5,7 +5,8 @@
 import { STORE_EPOCH_BYTES } from "../../wire/peer-messages.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import type { MessageId, NodeId } from "../../kernel/ids.ts";
-import { encodeInnerMessage, messageIdOf } from "../../wire/message.ts";
+import { compactStart, encodeCompact } from "../../wire/mail-compact.ts";
+import { encodeInnerMessage, type InnerMessage, messageIdOf } from "../../wire/message.ts";
 import { packetAssociated, PacketKind } from "../../wire/packet.ts";
 import type { CustodyContext } from "../context.ts";
 import type { Content } from "./order.ts";
@@ -17,7 +18,7 @@ export function sendTransient(ctx: CustodyContext, destination: NodeId, content:
   const mailEpoch = random.bytes(STORE_EPOCH_BYTES);
   ctx.regard.wrote(destination);
   const { priority, subject, contentType, body } = content;
-  const plaintext = encodeInnerMessage({
+  const inner: InnerMessage = {
     mailEpoch,
     counter: 0,
     to: destination,
@@ -27,7 +28,10 @@ export function sendTransient(ctx: CustodyContext, destination: NodeId, content:
     subject,
     contentType,
     body,
-  });
+  };
+  const compact = sealer.sessions?.compactTo(destination);
+  const start = compact && compactStart(inner, { id: destination, ...compact, context: undefined });
+  const plaintext = start === undefined ? encodeInnerMessage(inner) : encodeCompact(start, inner);
   const sealed = sealer.sealOnce(
     destination,
     plaintext,

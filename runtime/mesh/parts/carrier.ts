@@ -6,9 +6,16 @@ import { BULK_BYTES } from "../../custody/forwarding/ready-queue.ts";
 import { HOP_LIMIT } from "../../wire/constants.ts";
 import type { MeshParts } from "../seen.ts";
 
+/** Round trip to a neighbour that was not measured, ms. */
+const RTT_GUESS_MS = 1_000;
+
 /** Wait before a frame to the neighbour would leave, in the 0.1 ms units of route costs. */
 export const queueDelayTo = ({ peers }: Pick<MeshParts, "peers">, id: NodeId): number =>
   (peers.get(id)?.queueDelayMs ?? 0) * 10;
+
+/** Ways lead to the node, and each of them over a slow link. */
+export const isSlowTo = ({ router }: Pick<MeshParts, "router">, to: NodeId): boolean =>
+  router.nextHops(to, "bulk").length === 0 && router.nextHops(to, "any").length > 0;
 
 /** `isNewcomer`: nothing is handed to the node over its own link yet; what goes another way goes on. */
 export function createCarrier(self: NodeId, mesh: MeshParts, isNewcomer: (id: NodeId) => boolean): Carrier {
@@ -45,22 +52,26 @@ export function createCarrier(self: NodeId, mesh: MeshParts, isNewcomer: (id: No
             kind: "wait",
             reason:
               plane === "bulk" && router.reachable(destination)
-                ? "no route fit for bulk yet"
+                ? "too large for the slow links that lead there: waits for a faster way"
                 : `no route to ${shortId(destination)} yet`,
           };
     },
     isConnected: (id) => peers.get(id) !== undefined,
     // Nobody waits for room with an answer: the neighbour offers again what it got none for.
-    send: (to, lane, frame) =>
+    send: (to, lane, frame, departure) =>
       lane === "control"
         ? peers.tell(to, lane, frame, "custody")
-        : (peers.get(to)?.send(lane, frame) ?? false),
+        : (peers.get(to)?.send(lane, frame, departure) ?? false),
     sendPacket: (to, kind, payload, priority) =>
       packets.send(to, kind, payload, { priority }) ? "sent" : router.reachable(to) ? "no_room" : "no_route",
     frameBytesMax: (to) => peers.get(to)?.frameBytesMax ?? 0,
-    rttMs: (to) => peers.get(to)?.best?.rttMs ?? 1_000,
-    patienceMs: (to) => peers.get(to)?.best?.session.patienceMs ?? 0,
+    rttMs: (to) => {
+      const best = peers.get(to)?.best;
+      return best?.rttMs ?? ((best?.isPaced === true && best.session.answerMs) || RTT_GUESS_MS);
+    },
+    answerMs: (to) => peers.get(to)?.best?.session.answerMs ?? 0,
+    isCarried: (to) => peers.get(to)?.best?.session.isCarried === true,
     isReliable: (to) => peers.get(to)?.best?.session.isReliable ?? false,
-    isSlow: (to) => router.nextHops(to, "bulk").length === 0 && router.nextHops(to, "any").length > 0,
+    isSlow: (to) => isSlowTo(mesh, to),
   };
 }

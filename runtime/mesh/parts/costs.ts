@@ -25,7 +25,8 @@ export class LinkCosts {
   of(peer: Peer) {
     const link = peer.best ?? peer.links[0]!;
     const { session, rateBitsPerSecond } = link;
-    const guessMs = session.patienceMs || RTT_GUESS_MS[session.linkClass];
+    const isCarried = session.isCarried === true;
+    const guessMs = (isCarried && session.answerMs) || RTT_GUESS_MS[session.linkClass];
     const baseRttMs = link.isMeasured
       ? (link.rttMinMs ?? guessMs)
       : Math.min(link.rttMinMs ?? guessMs, guessMs);
@@ -38,7 +39,7 @@ export class LinkCosts {
       bottleneck: bottleneckOf(rateBitsPerSecond),
       profile: session.linkClass,
       rateBitsPerSecond,
-      takesBulk: (session.patienceMs ?? 0) > 0,
+      takesBulk: isCarried,
     };
   }
 

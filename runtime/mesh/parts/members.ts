@@ -11,12 +11,17 @@ import { FrameType } from "../../wire/constants.ts";
 import type { MemberFact } from "../../wire/member-messages.ts";
 import { PacketKind } from "../../wire/packet.ts";
 import type { PartOf, PartContext } from "../part.ts";
+import type { MeshParts } from "../seen.ts";
+import { isSlowTo } from "./carrier.ts";
 
 /** Facts learned within this time share a commit, ms. */
 const COMMIT_MS = 5_000;
 /** Priority of pings and of repairs: nothing waits for a ping longer than for routing; repairs go behind mail. */
 const PING_PRIORITY = 0;
 const REPAIR_PRIORITY = 3;
+/** A ping over slow links is answered within a minute, or within so many rounds over the first of them. */
+const SLOW_PING_MS = 60_000;
+const SLOW_PING_ROUNDS = 4;
 
 export function membersPart({ mesh, deps, kept }: PartContext): PartOf<Members> {
   const { identity, network, clock, random, metrics, store, verify, events } = deps;
@@ -40,6 +45,7 @@ export function membersPart({ mesh, deps, kept }: PartContext): PartOf<Members> 
         priority: PING_PRIORITY,
       }),
     isReachable: (id) => mesh.router.reachable(id),
+    pingMs: (id) => (isSlowTo(mesh, id) ? slowPingMs(mesh, id) : 0),
     checkLink: (id) => mesh.peers.get(id)?.best?.check(),
     outrun: (epoch) => mesh.otherLives.outrun(epoch),
     changed: (row, previous) => events.emit("memberChanged", { row, previous }),
@@ -81,6 +87,13 @@ export function membersPart({ mesh, deps, kept }: PartContext): PartOf<Members> 
       save(store, unsaved);
     },
   };
+}
+
+/** The way on from the first hop is not seen from here, nor how long things wait there. */
+function slowPingMs({ router, peers }: MeshParts, id: NodeId): number {
+  const hop = router.nextHops(id, "any")[0];
+  const answerMs = hop === undefined ? 0 : (peers.get(hop.neighbour)?.best?.session.answerMs ?? 0);
+  return Math.max(SLOW_PING_MS, SLOW_PING_ROUNDS * answerMs);
 }
 
 function save(store: Store, unsaved: Map<NodeId, MemberFact | undefined>): void {

@@ -48,7 +48,7 @@ function pathTo(remote: NodeId, { router, peers }: MeshParts): Path {
   let isFull = true;
   for (const hop of hops) {
     // A carried medium takes bulk, but no stream waits for days.
-    const isCarried = (peers.get(hop.neighbour)?.best?.session.patienceMs ?? 0) > 0;
+    const isCarried = peers.get(hop.neighbour)?.best?.session.isCarried === true;
     if (hop.mtu < FRAME_BYTES_MIN || isCarried) continue;
     // The best way decides the size: forwarding skips the ways that are too narrow for it.
     if (frameBytes === 0) frameBytes = Math.min(hop.mtu, FRAME_BYTES_MAX);

@@ -91,6 +91,7 @@ describe.each(ends)("the %s asks the %s", (asker, answerer) => {
       onData() {},
       onCredit() {},
       onProven() {},
+      onLeft() {},
       onClose: (isReset) => closed.push(isReset),
       onClosed() {},
       onEnd() {},

@@ -1,5 +1,6 @@
 /** The end of a flow where it is used, as a `Pipe` or with half-closes as a stream or socket. */
 import { type LinkClass, type Pipe, type PipeDirection, StreamCore } from "@godwit/sdk";
+import { godwitError } from "../../kernel/errors.ts";
 import { type FlowHandlers, type Flows, Incoming, Outgoing } from "./flow.ts";
 import { encodeU32, PluginFrame } from "./frames.ts";
 
@@ -7,6 +8,8 @@ import { encodeU32, PluginFrame } from "./frames.ts";
 const HIGH_WATER_BYTES = 262_144;
 /** A flow that was closed politely and of which nothing was heard since is over. */
 const CLOSE_DEADLINE_MS = 2_000;
+/** Datagrams of one pipe that have not left; of one that keeps more the oldest count as gone. */
+const WAITING_MAX = 4_096;
 const RESET = Uint8Array.of(1);
 
 /** What a pipe is, as it travels. */
@@ -18,6 +21,8 @@ export interface FlowProperties {
   readonly linkClass: LinkClass;
   readonly isAnonymous: boolean;
   readonly patienceMs: number;
+  /** Of datagrams that wait at the far end before they leave. */
+  readonly answerMs?: number | undefined;
   readonly rateBitsPerSecond: number;
   readonly mtu: number;
 }
@@ -33,6 +38,7 @@ export class FlowPipe extends StreamCore implements Pipe {
   readonly rateBitsPerSecond: number;
   remote: string;
   mtu: number;
+  answerMs?: number;
   readonly #flows: Flows;
   readonly #id: number;
   readonly #out: Outgoing;
@@ -40,6 +46,9 @@ export class FlowPipe extends StreamCore implements Pipe {
   #arrived = 0;
   #proven = 0;
   #provenSent = 0;
+  /** Of datagrams that have not left, in the order of writing: whether the far end has it, or it was dropped here. */
+  readonly #waiting: boolean[] = [];
+  #left: (() => void) | undefined;
 
   /** `parse` judges changes that the far end tells; it throws GODWIT_DECODE. */
   constructor(
@@ -82,6 +91,7 @@ export class FlowPipe extends StreamCore implements Pipe {
     this.patienceMs = properties.patienceMs;
     this.rateBitsPerSecond = properties.rateBitsPerSecond;
     this.mtu = properties.mtu;
+    if (properties.answerMs !== undefined) this.answerMs = properties.answerMs;
     flows.add(id, {
       onData: (body) => this.#onBody(body),
       onCredit: (bytes) => {
@@ -89,18 +99,21 @@ export class FlowPipe extends StreamCore implements Pipe {
         this.onDrain();
       },
       onProven() {},
+      onLeft: (count) => this.#onLeft(count),
       onClose() {},
       onClosed: (error) => this.onGone(error),
       onEnd: () => this.onEnd(),
       onChange: (change) => {
-        const { remote, mtu } = parse(change);
+        const { remote, mtu, answerMs } = parse(change);
         if (remote !== undefined) this.remote = remote;
         if (mtu !== undefined) this.mtu = mtu;
+        if (answerMs !== undefined && this.answerMs !== undefined) this.answerMs = answerMs;
       },
     });
   }
 
   override open(handlers: FlowHandlers): void {
+    this.#left = () => handlers.left?.();
     super.open({
       data: (bytes) => {
         handlers.data(bytes);
@@ -114,8 +127,33 @@ export class FlowPipe extends StreamCore implements Pipe {
 
   override write(bytes: Uint8Array): boolean {
     if (this.kind === "stream") return super.write(bytes);
-    if (this.isWritable) this.#out.datagram(bytes);
+    if (!this.isWritable) return true;
+    const isSent = this.#out.datagram(bytes);
+    if (this.answerMs === undefined) return true;
+    if (this.#waiting.length >= WAITING_MAX) this.#tellLeft();
+    this.#waiting.push(isSent);
+    if (!isSent) queueMicrotask(() => this.#tellDropped());
     return true;
+  }
+
+  /** Throws GODWIT_DECODE. */
+  #onLeft(count: number): void {
+    // They may have crossed with what was forgotten for want of room.
+    if (this.answerMs === undefined || count > WAITING_MAX)
+      throw godwitError("GODWIT_DECODE", "plugin frame: more has left than was sent");
+    for (let i = 0; i < count && !this.isOver; i++) {
+      this.#tellDropped();
+      this.#tellLeft();
+    }
+    this.#tellDropped();
+  }
+
+  #tellDropped(): void {
+    while (this.#waiting[0] === false && !this.isOver) this.#tellLeft();
+  }
+
+  #tellLeft(): void {
+    if (this.#waiting.shift() !== undefined) this.#left?.();
   }
 
   override pause(paused: boolean): void {

@@ -1,6 +1,6 @@
 /** The end of a flow where the real thing is: what arrives goes to it, what it says is sent as far as there is room. */
 import { type Flows, type FlowSource, Incoming, Outgoing } from "./flow.ts";
-import { DATA_BYTES_MAX, PluginFrame, wireErrorOf } from "./frames.ts";
+import { DATA_BYTES_MAX, encodeU32, PluginFrame, wireErrorOf } from "./frames.ts";
 
 /** Joins something real to the flow of that number until both are over. */
 export function openPump(flows: Flows, id: number, source: FlowSource, kind: "stream" | "datagram"): void {
@@ -54,6 +54,7 @@ export function openPump(flows: Flows, id: number, source: FlowSource, kind: "st
       if (kind === "stream" || count === sentOut) source.proven?.();
       tellChange();
     },
+    onLeft() {},
     onClose(isReset) {
       out.drop();
       if (isReset && source.reset !== undefined) source.reset();
@@ -84,6 +85,11 @@ export function openPump(flows: Flows, id: number, source: FlowSource, kind: "st
       relieve();
     },
     drain: () => into.hold(false),
+    left() {
+      if (isOver) return;
+      tellChange();
+      port.send(PluginFrame.left, id, encodeU32(1));
+    },
     closed(reason) {
       isSourceClosed = true;
       error = reason;

@@ -65,19 +65,26 @@ class Source implements FlowSource {
   }
 }
 
-function joined(kind: "stream" | "datagram" = "stream") {
+function joined(kind: "stream" | "datagram" = "stream", more: Partial<FlowProperties> = {}) {
   const bed = new Bed();
   const source = new Source();
   const id = bed.plugin.newId();
   bed.node.checkForeignId(id);
   openPump(bed.plugin, id, source, kind);
-  const pipe = new FlowPipe(bed.node, id, facts(kind));
-  const seen = { pieces: [] as Uint8Array[], drains: 0, ends: 0, closed: [] as (Error | undefined)[] };
+  const pipe = new FlowPipe(bed.node, id, { ...facts(kind), ...more });
+  const seen = {
+    pieces: [] as Uint8Array[],
+    drains: 0,
+    left: 0,
+    ends: 0,
+    closed: [] as (Error | undefined)[],
+  };
   const open = () =>
     pipe.open({
       data: (bytes) => void seen.pieces.push(bytes.slice()),
       end: () => void seen.ends++,
       drain: () => void seen.drains++,
+      left: () => void seen.left++,
       closed: (error) => void seen.closed.push(error),
     });
   return { bed, source, pipe, seen, open, id };
@@ -286,5 +293,46 @@ describe("a far end that breaks the rules loses its channel", () => {
     const many = new Bed();
     for (let i = 0; i < FLOWS_MAX; i++) openPump(many.plugin, many.plugin.newId(), new Source(), "stream");
     expect(() => many.plugin.newId()).toThrow("at most 4096");
+  });
+});
+
+describe("datagrams that wait at the far end", () => {
+  test("are told of when they leave, each once and in order, and those that were dropped here in their place", async () => {
+    const { bed, source, pipe, seen, open } = joined("datagram", { answerMs: 500 });
+    open();
+    let wrote = 0;
+    // More than a window: the rest is dropped.
+    while (wrote < 600) {
+      pipe.write(new Uint8Array(1_200));
+      wrote++;
+    }
+    expect(seen.left).toBe(0);
+    await bed.settle();
+    const taken = source.taken.length;
+    expect(taken).toBeLessThan(wrote);
+    expect(seen.left).toBe(0);
+    for (let i = 0; i < taken - 1; i++) source.handlers!.left!();
+    await bed.settle();
+    expect(seen.left).toBe(taken - 1);
+    source.handlers!.left!();
+    await bed.settle();
+    expect([seen.left, bed.errors]).toEqual([wrote, []]);
+    // More than were sent mean nothing.
+    for (let i = 0; i < 10; i++) source.handlers!.left!();
+    await bed.settle();
+    expect([seen.left, bed.errors]).toEqual([wrote, []]);
+  });
+
+  test("a plugin that says so of a pipe that was not to, or of more than there can be, is at fault", async () => {
+    for (const [more, count] of [
+      [{}, 1],
+      [{ answerMs: 1 }, 5_000],
+    ] as const) {
+      const { bed, open, id } = joined("datagram", more);
+      open();
+      bed.plugin.port.send(PluginFrame.left, id, encodeU32(count));
+      await bed.settle();
+      expect(bed.errors.map((error) => error?.code)).toEqual(["GODWIT_DECODE"]);
+    }
   });
 });

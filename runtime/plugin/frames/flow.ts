@@ -27,6 +27,8 @@ export interface FlowHandlers {
   data(bytes: Uint8Array): void;
   end?(): void;
   drain(): void;
+  /** Of a datagram pipe with `answerMs`. */
+  left?(): void;
   closed(error?: Error): void;
 }
 
@@ -47,6 +49,7 @@ export interface FlowEnd {
   onData(body: Uint8Array): void;
   onCredit(bytes: number): void;
   onProven(count: number): void;
+  onLeft(count: number): void;
   onClose(isReset: boolean): void;
   onClosed(error: GodwitError | undefined): void;
   onEnd(): void;
@@ -116,6 +119,9 @@ export class Flows {
         return true;
       case PluginFrame.proven:
         end?.onProven(decodeU32(body));
+        return true;
+      case PluginFrame.left:
+        end?.onLeft(decodeU32(body));
         return true;
       case PluginFrame.close:
         end?.onClose(body[0] === 1);

@@ -35,6 +35,7 @@ export const PluginFrame = {
   end: 0x16,
   change: 0x17,
   sandboxed: 0x18,
+  left: 0x19,
 } as const;
 
 export const FRAME_HEAD_BYTES = 9;

@@ -3,6 +3,10 @@ import type { Pipe } from "@godwit/sdk";
 import type { FlowSource } from "../frames/flow.ts";
 import type { FlowProperties } from "../frames/flow-pipe.ts";
 
+/** Of datagrams that wait before they leave. */
+const answering = ({ kind, answerMs }: Pipe) =>
+  kind === "datagram" && answerMs !== undefined ? { answerMs } : {};
+
 export const pipeProperties = (pipe: Pipe): FlowProperties => ({
   kind: pipe.kind,
   direction: pipe.direction,
@@ -11,6 +15,7 @@ export const pipeProperties = (pipe: Pipe): FlowProperties => ({
   linkClass: pipe.linkClass,
   isAnonymous: pipe.isAnonymous === true,
   patienceMs: pipe.patienceMs ?? 0,
+  ...answering(pipe),
   rateBitsPerSecond: pipe.rateBitsPerSecond,
   mtu: pipe.mtu,
 });
@@ -22,5 +27,7 @@ export const pipeSource = (pipe: Pipe): FlowSource => ({
   close: () => pipe.close(),
   proven: () => pipe.proven?.(),
   // A stream is what it is; the far end of datagrams may move, and their path change.
-  ...(pipe.kind === "datagram" ? { properties: () => ({ remote: pipe.remote, mtu: pipe.mtu }) } : {}),
+  ...(pipe.kind === "datagram"
+    ? { properties: () => ({ remote: pipe.remote, mtu: pipe.mtu, ...answering(pipe) }) }
+    : {}),
 });

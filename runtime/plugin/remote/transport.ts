@@ -17,6 +17,8 @@ const endpoint = z.string().max(512);
 
 /** As for every transport: 30 days. */
 const PATIENCE_MS_MAX = 30 * 86_400_000;
+/** And a day where datagrams wait. */
+const answerMs = z.number().nonnegative().max(86_400_000).optional();
 
 const pipeSchema = z.object({
   kind: z.enum(["stream", "datagram"]),
@@ -25,12 +27,14 @@ const pipeSchema = z.object({
   linkClass: z.enum(["fast", "medium", "slow"]),
   isAnonymous: z.boolean().default(false),
   patienceMs: z.number().nonnegative().max(PATIENCE_MS_MAX).default(0),
+  answerMs,
   rateBitsPerSecond: z.number().positive().max(1e12),
   mtu: z.number().int().min(0).max(65_535),
 });
 const changeSchema = z.object({
   remote: endpoint.optional(),
   mtu: z.number().int().min(0).max(65_535).optional(),
+  answerMs,
 });
 const count = z.number().nonnegative();
 const overlaySchema = z.object({
@@ -185,11 +189,17 @@ export class RemoteTransport {
       throw new GodwitError("GODWIT_DECODE", "plugin frame: a datagram pipe without an MTU", {
         kind: "protocol",
       });
+    if (properties.kind === "stream" && properties.answerMs !== undefined)
+      throw godwitError("GODWIT_DECODE", "plugin frame: a stream whose datagrams wait");
     return new FlowPipe(this.#flows, id, properties, (change) => {
-      const { remote, mtu } = parseJson(changeSchema, change);
+      const { remote, mtu, answerMs: answer } = parseJson(changeSchema, change);
       if (properties.kind === "stream" && mtu !== undefined && mtu > 0)
         throw godwitError("GODWIT_DECODE", "plugin frame: a stream with an MTU");
-      return { ...(remote === undefined ? {} : { remote }), ...(mtu === undefined ? {} : { mtu }) };
+      return {
+        ...(remote === undefined ? {} : { remote }),
+        ...(mtu === undefined ? {} : { mtu }),
+        ...(answer === undefined ? {} : { answerMs: answer }),
+      };
     });
   }
 }

@@ -48,6 +48,7 @@ export class Observer {
   readonly pieces: Uint8Array[] = [];
   bytes = 0;
   drains = 0;
+  lefts = 0;
   closes = 0;
   error: Error | undefined;
   /** Calls that came after `closed`. */
@@ -69,6 +70,10 @@ export class Observer {
       drain: () => {
         if (this.closes > 0) this.late++;
         this.drains++;
+      },
+      left: () => {
+        if (this.closes > 0) this.late++;
+        this.lefts++;
       },
       closed: (error) => {
         this.closes++;

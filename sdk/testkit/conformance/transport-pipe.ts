@@ -7,6 +7,8 @@ const TRAFFIC_BYTES = 256 * 1024;
 const UNREAD_BYTES_MAX = 32 * 1024 * 1024;
 const PIECE_BYTES = 64 * 1024;
 const POISON = 0xee;
+/** Written at once, to see each leave. */
+const LEFT_DATAGRAMS = 20;
 
 /** What a stream carries at each place; no power of two divides its period, so that shifted pieces show. */
 const PERIOD = 65_521;
@@ -177,6 +179,30 @@ async function checkTooBig(bench: Bench): Promise<void> {
   demand(atFar.bytes > 0, "after a datagram beyond the mtu nothing goes through any more");
 }
 
+async function checkLeft(bench: Bench): Promise<void> {
+  const { near, atNear } = await bench.observed();
+  const { answerMs } = near;
+
+  const before = atNear.lefts;
+  for (let i = 0; i < LEFT_DATAGRAMS; i++) {
+    const sofar = atNear.lefts;
+    near.write(new Uint8Array(Math.min(near.mtu, 50)).fill(i));
+    demand(atNear.lefts === sofar, "left is called within write");
+  }
+  if (answerMs === undefined) {
+    await bench.quiet();
+    demand(atNear.lefts === before, "a pipe without answerMs calls left");
+    return;
+  }
+  demand(Number.isFinite(answerMs) && answerMs >= 0, `answerMs is ${answerMs}`);
+  await bench.until(
+    () => atNear.lefts >= before + LEFT_DATAGRAMS,
+    "left is called once for each datagram written",
+  );
+  await bench.quiet();
+  demand(atNear.lefts === before + LEFT_DATAGRAMS, "left is called more often than datagrams were written");
+}
+
 function demandIgnored(pipe: Pipe): void {
   let answer: unknown;
   try {
@@ -296,6 +322,11 @@ export const flowChecks: readonly Check<TransportSetup>[] = [
     run: onBench(checkDatagrams),
   },
   { name: "a datagram beyond the mtu is refused or dropped", kind: "datagram", run: onBench(checkTooBig) },
+  {
+    name: "a pipe with answerMs tells of each datagram when it has left, and no other does",
+    kind: "datagram",
+    run: onBench(checkLeft),
+  },
 ];
 
 export const closeChecks: readonly Check<TransportSetup>[] = [

@@ -1,0 +1,96 @@
+/**
+ * What was written to one pipe and has not left yet. Most pipes take a datagram and it is gone; one of a radio keeps it until its budget of airtime
+ * allows, and tells when it has left. Owns no timer. docs/protocol/slow.md "Timers"
+ */
+import type { Pipe } from "@godwit/sdk";
+import type { Clock } from "../kernel/clock.ts";
+import type { Departure } from "../kernel/departure.ts";
+import { BoundedQueue } from "../kernel/queue.ts";
+import { patienceOf } from "./constants.ts";
+
+/** Datagrams that are waited for; of a pipe that keeps more to itself the oldest count as gone. */
+const WAITING_MAX = 4_096;
+/** So many wait in such a pipe before `send` answers false: what waits above can still be overtaken, replaced and taken back. */
+const IN_PIPE_MAX = 4;
+/** A plugin says it, so it is bounded here. */
+const ANSWER_MAX_MS = 24 * 3_600_000;
+/** Of the longest wait that was seen, what is left at the next datagram. */
+const WAIT_KEPT = 0.75;
+/** What waited longer than this counts as gone: its pipe has forgotten to tell. */
+const STUCK_MS = 24 * 3_600_000;
+
+interface Waiting {
+  readonly writtenAtMs: number;
+  readonly told: readonly Departure[];
+}
+
+export class Departures {
+  readonly #pipe: Pipe;
+  readonly #clock: Clock;
+  readonly #waiting = new BoundedQueue<Waiting>(
+    { itemsMax: WAITING_MAX, bytesMax: WAITING_MAX, whenFull: "drop-oldest" },
+    (waiting) => this.#settle(waiting),
+  );
+  #waitedMs = 0;
+
+  constructor(pipe: Pipe, clock: Clock) {
+    this.#pipe = pipe;
+    this.#clock = clock;
+  }
+
+  /** The pipe says when something has left; of others it has when it is written. */
+  get isTold(): boolean {
+    return this.#pipe.kind === "datagram" && this.#pipe.answerMs !== undefined;
+  }
+
+  /** The pipe holds as much as is wanted there. */
+  get isFull(): boolean {
+    this.#forgetStuck();
+    return this.#waiting.length >= IN_PIPE_MAX;
+  }
+
+  /**
+   * From when something has left until an answer to it can be there, ms; 0: as soon as the class of link says. Where it waits for long before it leaves
+   * an answer does as well, behind another one; where the medium is carried it is what its transport says.
+   */
+  get answerMs(): number {
+    const { answerMs = 0, medium, mtu, rateBitsPerSecond } = this.#pipe;
+    if (!this.isTold) return patienceOf(this.#pipe);
+    const airtimeMs = medium?.airtimeMs(mtu, "one") ?? (mtu * 8_000) / rateBitsPerSecond;
+    return Math.min(ANSWER_MAX_MS, Math.max(0, answerMs) + 2 * airtimeMs + this.#waitedMs);
+  }
+
+  /** `told` hear when these bytes have left, as the last of theirs. */
+  write(bytes: Uint8Array, told: readonly Departure[] = []): boolean {
+    const waiting = { writtenAtMs: this.#clock.monotonicMs(), told };
+    if (!this.isTold) this.#settle(waiting);
+    else this.#waiting.push(waiting, 1);
+    return this.#pipe.write(bytes);
+  }
+
+  /** From the pipe: the first that waits has left, or was dropped. */
+  left(): void {
+    const waiting = this.#waiting.shift();
+    if (waiting === undefined) return;
+    const waitedMs = this.#clock.monotonicMs() - waiting.writtenAtMs;
+    this.#waitedMs = Math.max(waitedMs, this.#waitedMs * WAIT_KEPT);
+    this.#settle(waiting);
+  }
+
+  /** The pipe is gone, and what waited in it. */
+  end(): void {
+    for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift())
+      this.#settle(next);
+  }
+
+  #forgetStuck(): void {
+    const beforeMs = this.#clock.monotonicMs() - STUCK_MS;
+    while ((this.#waiting.peek()?.writtenAtMs ?? Number.POSITIVE_INFINITY) < beforeMs)
+      this.#settle(this.#waiting.shift()!);
+  }
+
+  #settle({ told }: Waiting): void {
+    const nowMs = this.#clock.monotonicMs();
+    for (const departure of told) departure.leftAtMs ??= nowMs;
+  }
+}
