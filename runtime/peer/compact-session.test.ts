@@ -22,6 +22,7 @@ import {
 import * as compact from "../wire/compact.ts";
 import { FrameType, LIFETIME_DEFAULT_MS, LIFETIME_MAX_MS, type Priority } from "../wire/constants.ts";
 import { encodeSessionReceipts } from "../wire/message.ts";
+import { newDeparture } from "../kernel/departure.ts";
 import { encodeHello, encodeProbe } from "../wire/peer-messages.ts";
 import { encodePacket } from "../wire/packet.ts";
 import { encodeSessionHead } from "../wire/sealed.ts";
@@ -611,6 +612,23 @@ describe("hello", () => {
     const sent = near.raw.sent.length;
     for (let i = 0; i < 100; i++) near.raw.receive(compact.encodeHelloWanted());
     expect(near.raw.sent.length).toBe(sent);
+  });
+
+  test("that is asked for whole has left when that has, and with every other frame goes word of when it leaves", async () => {
+    const [near] = pair(new ManualClock());
+    const hello = newDeparture();
+    near.session.send(helloOf(), hello);
+    hello.leftAtMs = 5;
+    near.raw.receive(compact.encodeHelloWanted());
+    expect(near.raw.departures).toEqual([hello, hello]);
+    expect(hello.leftAtMs).toBeUndefined();
+    const others = [encodeProbe(1), encodeCustodyAck(["5c".repeat(16) as BundleId])].map((frame) => {
+      const departure = newDeparture();
+      near.session.send(frame, departure);
+      return departure;
+    });
+    expect(near.raw.departures.slice(2)).toEqual(others);
+    expect(near.raw.departures[3]).toBe(others[1]);
   });
 
   test("goes whole over what keeps order, where an answer may take a day", async () => {

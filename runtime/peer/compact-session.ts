@@ -59,6 +59,8 @@ class CompactSession implements Session, Record<keyof Session, unknown> {
   readonly #inward: LinkEnds;
   /** The last one, owned, while the far end may ask for it in full. */
   #hello: Uint8Array | undefined;
+  /** What whoever says hello waits by. */
+  #helloDeparture: Departure | undefined;
   /** Hash of the record that it asked for, as hex. */
   #wantedRecord: string | undefined;
 
@@ -314,6 +316,7 @@ class CompactSession implements Session, Record<keyof Session, unknown> {
     const recordHash = compact.recordHashOf(record);
     if (formatHex(recordHash) === this.#wantedRecord) return this.over.send(frame, departure);
     this.#hello = frame.slice();
+    this.#helloDeparture = departure;
     return this.over.send(compact.encodeCompactHello({ bootId, storeEpoch, recordHash, wallMs }), departure);
   }
 
@@ -333,7 +336,9 @@ class CompactSession implements Session, Record<keyof Session, unknown> {
     if (hello === undefined) return;
     this.#hello = undefined;
     this.#wantedRecord = formatHex(compact.recordHashOf(decodeHello(hello).record));
-    this.over.send(hello);
+    // Until this one has left it is not said again either.
+    if (this.#helloDeparture !== undefined) this.#helloDeparture.leftAtMs = undefined;
+    this.over.send(hello, this.#helloDeparture);
   }
 }
 
