@@ -30,7 +30,10 @@ const thisProcess: Resting = {
 };
 
 /** Looks from now on until the timer that it answers is cancelled. */
-export function giveBackAfterWork(clock: Clock, { cpuMs, giveBack }: Resting = thisProcess): Pick<Timer, "cancel"> {
+export function giveBackAfterWork(
+  clock: Clock,
+  { cpuMs, giveBack }: Resting = thisProcess,
+): Pick<Timer, "cancel"> {
   let givenAtMs = cpuMs();
   let beforeMs = givenAtMs;
   let timer: Timer;

@@ -280,7 +280,7 @@ export class Neighbour {
   }
 }
 
-function grown(column: Uint8Array, length: number): Uint8Array {
+function grown(column: Uint8Array, length: number): Uint8Array<ArrayBuffer> {
   const longer = new Uint8Array(length);
   longer.set(column);
   return longer;
