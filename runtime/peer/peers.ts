@@ -197,8 +197,11 @@ export class Peers {
   /** All neighbours hear what this node says of itself once more, over one link each. */
   sayHelloAgain(): void {
     const hello = helloOf(this.#deps);
-    for (const { links } of this.#peers.values())
-      links.find(({ session }) => hello.length <= session.frameBytesMax)?.session.send(hello);
+    for (const peer of this.#peers.values()) {
+      // There it takes the place of an older one that waits still.
+      if (peer.best?.isPaced === true) peer.send("control", hello);
+      else peer.links.find(({ session }) => hello.length <= session.frameBytesMax)?.session.send(hello);
+    }
   }
 
   #hearHello(id: NodeId, { record, wallMs, storeEpoch }: Hello): void {
