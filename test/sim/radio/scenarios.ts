@@ -51,7 +51,8 @@ export const earshot = (seed: number, foreignShare: number, isForeignLate = true
   nodes: 10,
   startMinutes: 180,
   warmUpMinutes: 240,
-  practiceMinutes: 720,
+  // Forty-five links take all that control may have for 12 h.
+  practiceMinutes: 2_160,
   minutes: 120,
   drainMinutes: 200,
   foreignShare,
