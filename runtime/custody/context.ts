@@ -264,6 +264,14 @@ export interface CustodyRegard extends Regard {
   isKnown(id: NodeId): boolean;
   /** Mail of this node is for it. */
   wrote(id: NodeId): void;
+  /** Mail of this node waits until that address means somebody whose keys are known. `awaited`: all such addresses, from now on. */
+  waits(address: string, awaited: AwaitedAddresses): void;
+}
+
+/** Addresses that mail of this node waits for, as it is whenever it is asked. */
+export interface AwaitedAddresses {
+  readonly addresses: readonly string[];
+  has(address: string): boolean;
 }
 
 /** For what comes: a smaller one takes nothing back that was accepted. Looked at for each message, because an operator may change it. */

@@ -435,6 +435,7 @@ export class TestNode {
           return { by: isKnown ? neighbour : this.sourceOf(neighbour), isKnown };
         },
         wrote: (id) => void this.known.add(id),
+        waits() {},
       },
       fullTables: { refused: (table) => void this.fullTables.push(table) },
     };

@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import { assert, godwitError } from "../kernel/errors.ts";
 import { nodeIdBytes, type NodeId } from "../kernel/ids.ts";
-import { decodeError, Reader, Writer } from "../wire/bytes.ts";
+import { concatBytes, decodeError, Reader, Writer } from "../wire/bytes.ts";
 import { PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN, RECORD_BYTES_MAX } from "../wire/constants.ts";
 import {
   CALLSIGN_CHARS_MAX,
@@ -15,7 +15,10 @@ import {
   parseCallsign,
   parseLocation,
 } from "./address.ts";
+import { decodeAbilities, encodeAbilities } from "./abilities.ts";
 import { DH_KEY_BYTES, SIGNATURE_BYTES, type Identity } from "./keys.ts";
+
+export { COMPACT_MAIL, MAIL_SESSIONS, PROTOCOL_CAPABILITIES } from "./abilities.ts";
 
 export const RECORD_VERSION = 1;
 export const RECORD_HASH_BYTES = 8;
@@ -23,14 +26,6 @@ export const SEQUENCE_MAX = 2 ** 48 - 1;
 export const ENDPOINTS_MAX = 16;
 export const ENDPOINT_CHARS_MAX = 200;
 export const CAPABILITIES_MAX = 16;
-/** It opens mail that is sealed in a session, and seals its own in one: docs/protocol/sealing.md. */
-export const MAIL_SESSIONS = "mail-sessions";
-/**
- * It reads the compact form of mail in a session, and names each prekey in records with one callsign only: docs/protocol/delivery.md.
- */
-export const COMPACT_MAIL = "compact-mail";
-/** Words of the protocol, which every node of this release says. */
-export const PROTOCOL_CAPABILITIES: readonly string[] = [MAIL_SESSIONS, COMPACT_MAIL];
 export const CAPABILITY_CHARS_MAX = 32;
 /** UTF-8 bytes of why a node was revoked: the whole revocation still fits one frame of a slow link. */
 export const REVOCATION_REASON_BYTES_MAX = 64;
@@ -45,9 +40,14 @@ export const RecordField = {
   nameProof: 6,
   signer: 7,
   reason: 8,
+  brief: 9,
+  abilities: 10,
 } as const;
 
 const FLAG_REVOKED = 1;
+export const FLAG_BRIEF = 2;
+/** Fields of a brief record that are no copies of others, bytes: all of it fits one packet of a slow link. */
+export const BRIEF_EXTRA_BYTES_MAX = 20;
 
 /** A rotating X25519 key that mail may be sealed to. `keyId` is never 0: that one means the identity key. */
 export interface Prekey {
@@ -75,6 +75,8 @@ export interface RecordFields {
   readonly capabilities?: readonly string[];
   readonly prekey?: Prekey | undefined;
   readonly nameProof?: NameProof | undefined;
+  /** Signs a brief record as well, which others make of this one where a link has no room for more. */
+  readonly withBrief?: boolean;
 }
 
 /** What signs a record: an identity, or the stand-in of a simulation. */
@@ -85,6 +87,8 @@ export interface NodeRecord {
   readonly sequence: number;
   /** The node must not be used any more, for good. */
   readonly isRevoked: boolean;
+  /** It says what the seal needs, and nothing of where the node is: another of its number says more. */
+  readonly isBrief: boolean;
   /** Versions of the mesh protocol that it speaks. */
   readonly protocolMin: number;
   readonly protocolMax: number;
@@ -124,36 +128,46 @@ const nameMessage = (callsign: string, id: NodeId, serial: number, network: stri
 
 /** Signed by this node, at most 1,000 bytes, owned by the caller. Throws GODWIT_ENCODE when a field is out of bounds. */
 export function encodeRecord(identity: Signer, fields: RecordFields, network: string): Uint8Array {
-  const parts: Uint8Array[] = [];
+  const named: Uint8Array[] = [];
   if (fields.callsign !== undefined) {
     fits(parseCallsign(fields.callsign) === fields.callsign, "callsign is not canonical");
     fits(
       fields.location === undefined || fields.location === locationOf(fields.callsign),
       "location differs from that of the callsign",
     );
-    parts.push(field(RecordField.callsign, ascii(fields.callsign)));
+    named.push(field(RecordField.callsign, ascii(fields.callsign)));
   } else if (fields.location !== undefined) {
     fits(parseLocation(fields.location) === fields.location, "location is not canonical");
-    parts.push(field(RecordField.location, ascii(fields.location)));
+    named.push(field(RecordField.location, ascii(fields.location)));
   }
   const behind: Uint8Array[] = [];
-  const { capabilities = [], prekey, nameProof } = fields;
+  const { sequence, capabilities = [], prekey, nameProof } = fields;
   fits(capabilities.length <= CAPABILITIES_MAX, `more than ${CAPABILITIES_MAX} capabilities`);
   for (const capability of capabilities) {
     fits(isCapability(capability), `${capability} is not a capability`);
     behind.push(field(RecordField.capability, ascii(capability)));
   }
+  const keys: Uint8Array[] = [];
   if (prekey !== undefined) {
     fits(prekey.keyId > 0 && prekey.publicKey.length === DH_KEY_BYTES, "prekey is malformed");
-    behind.push(field(RecordField.prekey, new Writer(36).u32(prekey.keyId).bytes(prekey.publicKey).finish()));
+    keys.push(field(RecordField.prekey, new Writer(36).u32(prekey.keyId).bytes(prekey.publicKey).finish()));
   }
+  behind.push(...keys);
   if (nameProof !== undefined) {
     fits(fields.callsign !== undefined, "a name proof needs a callsign");
     behind.push(
       field(RecordField.nameProof, new Writer(68).u32(nameProof.serial).bytes(nameProof.signature).finish()),
     );
   }
-  const head = headOf(identity.id, fields.sequence, 0);
+  if (fields.withBrief === true) {
+    const abilities = encodeAbilities(capabilities);
+    const extra = abilities.length === 0 ? abilities : field(RecordField.abilities, abilities);
+    const start = [headOf(identity.id, sequence, FLAG_BRIEF), ...named, ...keys];
+    const { signature } = sign(identity, [...start, extra], network);
+    behind.push(field(RecordField.brief, concatBytes([extra, signature])));
+  }
+  const parts = [...named];
+  const head = headOf(identity.id, sequence, 0);
   const size = (list: readonly Uint8Array[]) => list.reduce((total, part) => total + part.length, 0);
   let room = RECORD_BYTES_MAX - SIGNATURE_BYTES - head.length - size(parts) - size(behind);
   for (const endpoint of (fields.endpoints ?? []).slice(0, ENDPOINTS_MAX)) {
@@ -214,10 +228,11 @@ export function peekRecord(bytes: Uint8Array): NodeRecord {
   return decodeBody(new Reader(owned.subarray(0, owned.length - SIGNATURE_BYTES)), owned);
 }
 
-/** Whether `candidate` replaces `held`: a revocation always, else the higher sequence. */
+/** Whether `candidate` replaces `held`: a revocation always, else the higher sequence, of equal ones the one that says more. */
 export function isNewerRecord(candidate: NodeRecord, held: NodeRecord | undefined): boolean {
   if (held === undefined) return true;
   if (candidate.isRevoked !== held.isRevoked) return candidate.isRevoked;
+  if (candidate.sequence === held.sequence) return held.isBrief && !candidate.isBrief;
   return candidate.sequence > held.sequence;
 }
 
@@ -262,13 +277,14 @@ function headOf(id: NodeId, sequence: number, flags: number): Uint8Array {
     .finish();
 }
 
+function sign(identity: Signer, parts: readonly Uint8Array[], network: string) {
+  const body = concatBytes(parts);
+  return { body, signature: identity.sign(recordMessage(body, network)) };
+}
+
 function signed(identity: Signer, parts: readonly Uint8Array[], network: string): Uint8Array {
-  const writer = new Writer(RECORD_BYTES_MAX);
-  for (const part of parts) writer.bytes(part);
-  const body = writer.finish();
-  const bytes = new Uint8Array(body.length + SIGNATURE_BYTES);
-  bytes.set(body);
-  bytes.set(identity.sign(recordMessage(body, network)), body.length);
+  const { body, signature } = sign(identity, parts, network);
+  const bytes = concatBytes([body, signature]);
   assert(bytes.length <= RECORD_BYTES_MAX, "a record fits its bound once its endpoints are trimmed");
   return bytes;
 }
@@ -308,7 +324,7 @@ function decodeBody(reader: Reader, owned: Uint8Array): NodeRecord {
     const type = reader.varint();
     // One order for all: a record has one encoding, and a field that stands once cannot stand twice.
     const isRepeated = type === RecordField.endpoint || type === RecordField.capability;
-    const isKnown = type <= RecordField.reason;
+    const isKnown = type <= RecordField.abilities;
     if (type === 0 || type < last || (type === last && isKnown && !isRepeated))
       throw decodeError("record fields are out of order");
     last = type;
@@ -325,6 +341,7 @@ function decodeBody(reader: Reader, owned: Uint8Array): NodeRecord {
     id,
     sequence,
     isRevoked: (flags & FLAG_REVOKED) !== 0,
+    isBrief: (flags & FLAG_BRIEF) !== 0,
     protocolMin,
     protocolMax,
     callsign,
@@ -385,6 +402,16 @@ function decodeField(type: number, value: Reader, draft: Draft): void {
       if (value.remaining > REVOCATION_REASON_BYTES_MAX) throw decodeError("record has too long a reason");
       draft.reason = new TextDecoder().decode(value.rest());
       break;
+    case RecordField.brief:
+      if (value.remaining < SIGNATURE_BYTES || value.remaining > SIGNATURE_BYTES + BRIEF_EXTRA_BYTES_MAX)
+        throw decodeError("record has a brief one of an impossible length");
+      return;
+    case RecordField.abilities: {
+      const words = decodeAbilities(value.rest());
+      if (words === undefined) throw decodeError("record has abilities of an impossible length");
+      for (const word of words) if (!draft.capabilities.includes(word)) draft.capabilities.push(word);
+      break;
+    }
     default:
       return;
   }

@@ -108,6 +108,21 @@ export const metricTable = {
     labels: ["method", "route", "status"],
   },
   godwit_inbox_messages: { kind: "gauge", help: "messages in the inbox", labels: [] },
+  godwit_lookups_answered_total: {
+    kind: "counter",
+    help: "questions for names and records of neighbours over slow links that were answered, by whether anything was known",
+    labels: ["found"],
+  },
+  godwit_lookups_asked_total: {
+    kind: "counter",
+    help: "questions for names and records that this node asked over slow links",
+    labels: [],
+  },
+  godwit_lookups_refused_total: {
+    kind: "counter",
+    help: "questions for names and records that were not looked at, and answers that were not taken",
+    labels: ["reason"],
+  },
   godwit_mail_named_twice_total: {
     kind: "counter",
     help: "messages of this node whose name another life of it had used, each sent again under a new one",

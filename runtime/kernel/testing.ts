@@ -52,6 +52,8 @@ export class DoorRegard implements Regard {
   wrote(id: NodeId): void {
     this.known.add(id);
   }
+
+  waits(): void {}
 }
 
 export const stranger = (by: string): Share => ({ by, isKnown: false });

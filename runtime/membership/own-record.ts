@@ -8,6 +8,8 @@ import type { NodeId } from "../kernel/ids.ts";
 
 /** The node's own changes wait this long for more of them, ms. */
 const COALESCE_MS = 50;
+/** What could not be made durable, for the disk was full, say, is tried again after this, ms: others may hold a higher number by now. */
+export const RETRY_MS = 10_000;
 
 export interface OwnRecordDeps {
   readonly identity: { readonly id: NodeId; sign(bytes: Uint8Array): Uint8Array };
@@ -34,6 +36,8 @@ export class OwnRecord {
   #endpoints: readonly string[] = [];
   #isStale = false;
   #isPublishing = false;
+  /** The last try, and told of. */
+  #isFailing = false;
   #nameProof: NameProof | undefined;
 
   constructor(deps: OwnRecordDeps) {
@@ -70,16 +74,25 @@ export class OwnRecord {
   /** Something in the record, or the floor of its numbers, changed. */
   changed(): void {
     this.#isStale = true;
-    if (this.#isPublishing) return;
+    if (!this.#isPublishing) this.#publishIn(COALESCE_MS);
+  }
+
+  #publishIn(delayMs: number): void {
     this.#isPublishing = true;
-    this.#deps.clock.after(COALESCE_MS, () => {
-      void this.publish()
-        .catch((error: unknown) => this.#deps.log.error("own record not published", { error: String(error) }))
-        .finally(() => {
-          this.#isPublishing = false;
-          if (this.#isStale) this.changed();
-        });
-    });
+    this.#deps.clock.after(delayMs, () => void this.#publishNow());
+  }
+
+  async #publishNow(): Promise<void> {
+    try {
+      await this.publish();
+      this.#isFailing = false;
+    } catch (error) {
+      if (!this.#isFailing) this.#deps.log.error("own record not published", { error: String(error) });
+      this.#isFailing = true;
+      this.#isStale = true;
+    }
+    this.#isPublishing = false;
+    if (this.#isStale) this.#publishIn(this.#isFailing ? RETRY_MS : COALESCE_MS);
   }
 
   /** Rejects when the sequence number cannot be made durable: the old record stays. */
@@ -96,6 +109,7 @@ export class OwnRecord {
         capabilities: [...PROTOCOL_CAPABILITIES, ...tags],
         prekey: this.#deps.prekey(),
         nameProof: this.#nameProof,
+        withBrief: true,
       },
       network,
     );

@@ -21,6 +21,8 @@ export interface HeldRecord {
   readonly bytes: Uint8Array;
   /** First 8 bytes of SHA-256. */
   readonly hash: Uint8Array;
+  /** Running time of this node at which one that it asked said last that it is the newest; undefined: nobody was asked. */
+  readonly confirmedRunMs?: number | undefined;
 }
 
 export type OfferOutcome = "new" | "known" | "older" | "invalid" | "full";
@@ -46,6 +48,8 @@ export interface RecordSource {
   readonly teller?: NodeId;
   /** Refuses a record of another node. */
   readonly expected?: NodeId;
+  /** It is the answer to a question of this node, which came at that running time. */
+  readonly confirmedRunMs?: number;
 }
 
 export class RecordBook {
@@ -72,7 +76,8 @@ export class RecordBook {
   async load(): Promise<void> {
     const rows = await this.#deps.store.load("record");
     const bodies = await Promise.all(rows.map((row) => this.#deps.store.body("record", row.key)));
-    for (const bytes of bodies) if (bytes !== undefined) this.#offer(bytes, undefined);
+    for (const [index, bytes] of bodies.entries())
+      if (bytes !== undefined) this.#offer(bytes, undefined, confirmedIn(rows[index]!.meta));
   }
 
   get(id: NodeId): HeldRecord | undefined {
@@ -103,11 +108,15 @@ export class RecordBook {
 
   /** Copies what it keeps. */
   offer(bytes: Uint8Array, source: RecordSource = {}): OfferOutcome {
-    return this.#offer(bytes, source);
+    return this.#offer(bytes, source, source.confirmedRunMs);
   }
 
   /** `source` undefined: from the disk. */
-  #offer(bytes: Uint8Array, source: RecordSource | undefined): OfferOutcome {
+  #offer(
+    bytes: Uint8Array,
+    source: RecordSource | undefined,
+    confirmedRunMs: number | undefined,
+  ): OfferOutcome {
     const expected = source?.expected;
     // A signature costs a thousand comparisons: what could not replace the held record is not verified.
     const claimed = this.#decode(() => peekRecord(bytes));
@@ -122,16 +131,13 @@ export class RecordBook {
     if (record === undefined) return "invalid";
     if (held === undefined && !this.#admit(record, source)) return "full";
     const { bytes: copy, hash } = record;
-    const fresh = { record, bytes: copy, hash };
+    const fresh: HeldRecord = { record, bytes: copy, hash, confirmedRunMs };
     this.#records.set(record.id, fresh);
     if (record.isRevoked) {
       this.#revoked.set(record.id, fresh);
       this.revoked.add(record.id);
     }
-    if (source !== undefined) {
-      const op: StoreOp = { op: "put", in: "record", key: record.id, meta: "", body: copy };
-      this.#deps.store.commit([op]).catch(() => {});
-    }
+    if (source !== undefined) this.#deps.store.commit([rowOf(fresh)]).catch(() => {});
     this.#deps.changed(record.id, record, held?.record);
     return "new";
   }
@@ -140,7 +146,16 @@ export class RecordBook {
   async keep(id: NodeId): Promise<void> {
     const held = this.#records.get(id);
     if (held === undefined) return;
-    await this.#deps.store.commit([{ op: "put", in: "record", key: id, meta: "", body: held.bytes }]);
+    await this.#deps.store.commit([rowOf(held)]);
+  }
+
+  /** Whoever was asked knows no newer one of `id`. */
+  confirm(id: NodeId, confirmedRunMs: number): void {
+    const held = this.#records.get(id);
+    if (held === undefined || held.record.isRevoked) return;
+    const fresh = { ...held, confirmedRunMs };
+    this.#records.set(id, fresh);
+    this.#deps.store.commit([rowOf(fresh)]).catch(() => {});
   }
 
   /** Room for a node that nothing is held of; books it. */
@@ -183,3 +198,15 @@ export class RecordBook {
     }
   }
 }
+
+const rowOf = ({ record, bytes, confirmedRunMs }: HeldRecord): StoreOp => ({
+  op: "put",
+  in: "record",
+  key: record.id,
+  meta: confirmedRunMs === undefined ? "" : String(Math.floor(confirmedRunMs)),
+  body: bytes,
+});
+
+/** Of a row of an earlier release: nobody was asked. */
+const confirmedIn = (meta: string): number | undefined =>
+  /^\d{1,15}$/.test(meta) ? Number(meta) : undefined;

@@ -17,6 +17,7 @@ import { custodyPart } from "./parts/custody.ts";
 import { dialerPart, hintsPart, placesPart } from "./parts/dialling.ts";
 import { enrolmentPart } from "./parts/enrolment.ts";
 import { linkMetricsPart } from "./parts/link-metrics.ts";
+import { lookupsPart } from "./parts/lookups.ts";
 import { managerPart } from "./parts/manager.ts";
 import { membersPart } from "./parts/members.ts";
 import { otherLivesPart } from "./parts/other-lives.ts";
@@ -53,6 +54,8 @@ export class Mesh extends PartList implements MeshParts {
   readonly packets = this.part("packets", packetsPart);
   /** Says farewell before the links go. Hears of a node before mail does, so that nobody is told of it too late. */
   readonly members = this.part("members", membersPart);
+  /** Before custody, which says what it waits for, from what it reads at the start on. */
+  readonly lookups = this.part("lookups", lookupsPart);
   /** Behind the router: ways and costs are the new ones when it offers again. Before streams: mail was here first. */
   readonly custody = this.part("custody", custodyPart);
   /** Behind mail, so that its notes are written behind mail's; notes who is linked before the links go. */

@@ -1,6 +1,7 @@
 /** What the parts of a mesh see of each other. A part that no other one calls does not stand here. */
 import type { Custody } from "../custody/custody.ts";
 import type { Names } from "../identity/names.ts";
+import type { LookupQuestions } from "../membership/lookup-questions.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Hints } from "../membership/hints.ts";
 import type { Members } from "../membership/members.ts";
@@ -33,6 +34,7 @@ export interface MeshParts {
   readonly ownRecord: OwnRecord;
   readonly custody: Custody;
   readonly wallClock: NeighbourClocks;
+  readonly lookups: LookupQuestions;
   readonly quarantine: Quarantine;
   readonly places: NamedPlaces;
   readonly dialer: Dialer;

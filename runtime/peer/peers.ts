@@ -49,7 +49,7 @@ export const CLOSED = "closed";
 export const LINKS_OPEN_MAX = 16;
 
 /** Who tells a neighbour something that it does not wait for room with; a label. */
-export type Teller = "routing" | "membership" | "custody" | "revocations" | "redemptions";
+export type Teller = "routing" | "membership" | "custody" | "lookups" | "revocations" | "redemptions";
 
 export interface PeersDeps extends OwnHello, CompactDeps {
   readonly random: Random;

@@ -145,6 +145,9 @@ export const RECORD_REQUESTS_MAX = 64;
 /** Neighbours remembered for one record that is not here yet. */
 export const RECORD_ASKERS_MAX = 64;
 export const RECORD_TIMEOUT_MS = 3_000;
+/** The same of one whose only way is slow, and of one whose medium is carried, ms. */
+export const RECORD_SLOW_TIMEOUT_MS = 60_000;
+export const RECORD_CARRIED_TIMEOUT_MS = 24 * 3_600_000;
 export const RECORD_TRIES = 3;
 /** After that many tries without an answer, the next look for a missing record, ms. */
 export const RECORD_REST_MS = 60_000;
@@ -156,5 +159,5 @@ export const BEACON_MAX_MS = 3_600_000;
 export const SLOW_CONTROL_SHARE = 0.02;
 /** Assumed where the link does not say, bits per second: the slowest LoRa preset in use. */
 export const SLOW_RATE_BITS = 1_000;
-/** Most that unused airtime may save up, bytes: one proof and one beacon. */
+/** Most that unused airtime may save up, bytes: one proof and one beacon. A longer frame takes what is earned later in advance. */
 export const SLOW_BURST_BYTES = 160;

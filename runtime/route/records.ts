@@ -15,8 +15,10 @@ import {
 import type { RouteCore } from "./core.ts";
 import {
   RECORD_ASKERS_MAX,
+  RECORD_CARRIED_TIMEOUT_MS,
   RECORD_REQUESTS_MAX,
   RECORD_REST_MS,
+  RECORD_SLOW_TIMEOUT_MS,
   RECORD_TIMEOUT_MS,
   RECORD_TRIES,
 } from "./limits.ts";
@@ -161,17 +163,23 @@ export class RecordFetcher {
     pending.dueAtMs = this.#core.now() + RECORD_TIMEOUT_MS;
     this.#timer ??= this.#core.after(RECORD_TIMEOUT_MS, () => this.#onTimer());
     if (target === undefined) return;
-    const request = { destination: destination.id, recordHash: pending.hash };
-    this.#core.deps.send(target.id, encodeRecordRequest(request));
+    const frame = encodeRecordRequest({ destination: destination.id, recordHash: pending.hash });
+    if (!target.hasTable) {
+      const isCarried = target.link.takesBulk === true;
+      pending.dueAtMs = this.#core.now() + (isCarried ? RECORD_CARRIED_TIMEOUT_MS : RECORD_SLOW_TIMEOUT_MS);
+      if (!this.#mayUseAirtime(target, frame.length)) return;
+    }
+    this.#core.deps.send(target.id, frame);
   }
 
   /**
-   * Its owner first: others may have just the one before. Then known ones, then source by source: a crowd of one address that advertises
+   * Its owner first, over whatever link: others may have just the one before. Then known ones, then source by source: a crowd of one address that advertises
    * it and has no record takes one turn of several.
    */
   #targetOf(destination: Destination, tries: number): Neighbour | undefined {
     const owner = this.#core.neighbours.get(destination.id);
-    const ownersTries = owner?.hasTable === true ? 1 : 0;
+    const round = this.#rounds.get(destination) ?? 0;
+    const ownersTries = owner === undefined || !isTurnOf(owner, round) ? 0 : 1;
     if (tries < ownersTries) return owner;
     const known: Neighbour[][] = [];
     const strangers = new Map<string, Neighbour[]>();
@@ -184,7 +192,6 @@ export class RecordFetcher {
       else ofSource.push(neighbour);
     }
     const groups = [...known, ...strangers.values()];
-    const round = this.#rounds.get(destination) ?? 0;
     const turn = round * (RECORD_TRIES - ownersTries) + tries - ownersTries;
     const group = groups[turn % Math.max(groups.length, 1)];
     return group?.[round % group.length];
@@ -263,6 +270,7 @@ export class RecordFetcher {
 
   #onHere(destination: Destination, record: Uint8Array): void {
     this.#end(destination);
+    this.#rounds.delete(destination);
     this.#waiting.delete(destination);
     this.#resting.delete(destination);
     this.#passOn(destination, record);
@@ -293,6 +301,9 @@ export class RecordFetcher {
     this.#restTimer?.cancel();
   }
 }
+
+/** A record may be wider than a slow link is: its owner is asked there after pauses that double. */
+const isTurnOf = ({ hasTable }: Neighbour, round: number): boolean => hasTable || (round & (round - 1)) === 0;
 
 function isEqual(a: Uint8Array, b: Uint8Array): boolean {
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;

@@ -6,6 +6,7 @@ import { FrameType } from "../wire/constants.ts";
 import {
   appendUpdateEntry,
   beginUpdate,
+  decodeBeacon,
   decodeRecordRequest,
   decodeRouteResync,
   decodeUpdateHeader,
@@ -836,6 +837,95 @@ describe("slow links", () => {
     again.router.handleFrame(A, frame);
     expect(epochOf(again.router.seqno)).toBe(10);
     expect(epochOf(edge.router.seqno)).toBe(3);
+  });
+});
+
+describe("records over slow links", () => {
+  const record = new Uint8Array([5, 6, 7]);
+  /** A gateway that hears the proof of an edge node's new record. */
+  function proven(link: LinkCost = slow): Rig {
+    const gateway = new Rig(A);
+    gateway.meet(B);
+    gateway.meet(S, link);
+    const hash = new Uint8Array(createHash("sha256").update(record).digest().subarray(0, 8));
+    gateway.router.handleFrame(S, encodeBeacon({ seqno: 100, hasProof: false, gatewayMetric: undefined }));
+    gateway.router.handleFrame(S, encodeProofFrame({ of: "sender", proof: offer(S, 0, 100, hash).proof! }));
+    return gateway;
+  }
+  const reply = new Uint8Array([FrameType.record, ...nodeIdBytes(S), 3, ...record]);
+
+  test("an edge node's new record is asked of it, and passed on", () => {
+    const gateway = proven();
+    gateway.run(1_000);
+    expect(gateway.recordsAsked()).toEqual([S]);
+    gateway.router.handleFrame(S, reply);
+    expect([...gateway.records]).toEqual([[S, record]]);
+    gateway.run(86_400_000);
+    expect(gateway.recordsAsked()).toEqual([S]);
+  });
+
+  test("one that does not come, for it may be wider than the link, is asked for ever more seldom", () => {
+    const gateway = proven();
+    gateway.run(7 * 86_400_000);
+    const asked = gateway.sent.filter(({ frame }) => frame[0] === FrameType.recordRequest);
+    expect(new Set(asked.map(({ to }) => to))).toEqual(new Set([S]));
+    expect(asked.length).toBeGreaterThan(5);
+    expect(asked.length).toBeLessThan(16);
+    expect(asked[1]!.atMs - asked[0]!.atMs).toBeGreaterThanOrEqual(60_000);
+  });
+
+  test("on a carried medium an answer has a day", () => {
+    const gateway = proven({ ...slow, takesBulk: true });
+    gateway.run(86_000_000);
+    expect(gateway.recordsAsked()).toEqual([S]);
+    gateway.router.handleFrame(S, reply);
+    expect(gateway.records.size).toBe(1);
+  });
+
+  test("what was not asked for is not taken", () => {
+    const gateway = new Rig(A);
+    gateway.meet(S, slow);
+    gateway.router.handleFrame(S, reply);
+    expect(gateway.records.size).toBe(0);
+  });
+
+  test("a gateway tells an edge node soon that its proof is an old one", () => {
+    const gateway = proven();
+    gateway.router.handleFrame(S, reply);
+    gateway.run(10 * 3_600_000);
+    const from = gateway.sent.length;
+    gateway.router.handleFrame(S, encodeBeacon({ seqno: 101, hasProof: false, gatewayMetric: undefined }));
+    gateway.run(30_000);
+    const beacons = gateway.sent.slice(from).filter(({ to, frame }) => to === S && frame[1] === 1);
+    expect(beacons.map(({ frame }) => decodeBeacon(frame).hasProof)).toEqual([false]);
+  });
+
+  test("control may use what is saved up, a longer frame in advance, and nothing before that is earned again", () => {
+    const edge = new Rig(S);
+    edge.meet(A, slow);
+    edge.run(0);
+    expect([edge.router.isSlowNeighbour(A), edge.router.isSlowNeighbour(B)]).toEqual([true, false]);
+    expect(edge.router.takeAirtime(B, 1)).toBe(false);
+    expect(edge.router.takeAirtime(A, 400)).toBe(true);
+    expect(edge.router.takeAirtime(A, 1)).toBe(false);
+    // 2.5 bytes a second: the debt is 240.
+    const passes = (ms: number) => (
+      edge.clock.jumpTo(edge.clock.monotonicMs() + ms),
+      edge.router.takeAirtime(A, 1)
+    );
+    expect([passes(96_000), passes(1_000)]).toEqual([false, true]);
+  });
+
+  test("gateways are those of the default route, and a node that is one has none", () => {
+    const edge = new Rig(S);
+    edge.meet(A, slow);
+    edge.meet(D, { ...slow, cost: 9_000 });
+    expect(edge.router.gateways).toEqual([]);
+    for (const id of [A, D])
+      edge.router.handleFrame(id, encodeBeacon({ seqno: 1, hasProof: true, gatewayMetric: 10 }));
+    expect(edge.router.gateways).toEqual([D, A]);
+    edge.meet(B);
+    expect(edge.router.gateways).toEqual([]);
   });
 });
 

@@ -212,6 +212,22 @@ export class Router {
     this.#event(() => this.#records.want(destination));
   }
 
+  /** Neighbours by whom an edge node reaches everybody, cheapest first; none on a node that is no edge. */
+  get gateways(): readonly NodeId[] {
+    return this.#slow.defaultHops.map(({ neighbour }) => neighbour);
+  }
+
+  /** All links to that neighbour are slow: no table goes over them. */
+  isSlowNeighbour(id: NodeId): boolean {
+    return this.#core.neighbours.get(id)?.hasTable === false;
+  }
+
+  /** Takes `bytes` of what control may use of a slow neighbour's airtime; false: there is none now. */
+  takeAirtime(id: NodeId, bytes: number): boolean {
+    const neighbour = this.#core.neighbours.get(id);
+    return neighbour !== undefined && this.#slow.takeAirtime(neighbour, bytes);
+  }
+
   /** The node's own record has other bytes now: its hash goes out with a new sequence number. */
   recordChanged(): void {
     this.#event(() => this.#origin.recordChanged());
@@ -295,6 +311,7 @@ export class Router {
   #handleSlow(neighbour: Neighbour, frame: Uint8Array): void {
     if (frame[0] === FrameType.seqnoRequest) return this.#requests.handle(neighbour, frame);
     if (frame[0] === FrameType.recordRequest) return this.#records.handleRequest(neighbour, frame);
+    if (frame[0] === FrameType.record) return this.#records.handleReply(neighbour, frame);
     if (frame[0] !== FrameType.routeUpdate) return this.#core.drop("unknown-kind");
     const kind = updateKind(frame);
     if (kind === UpdateKind.beacon) this.#slow.handleBeacon(neighbour, frame);

@@ -93,22 +93,28 @@ export class SlowLinks {
 
   /** Something that beacons carry is different now: Trickle starts over. */
   changed(): void {
-    for (const [neighbour, link] of this.#links) {
-      if (link.intervalMs === BEACON_MIN_MS) continue;
-      link.intervalMs = BEACON_MIN_MS;
-      this.#schedule(neighbour, link);
-    }
+    for (const [neighbour, link] of this.#links) this.#beginAnew(neighbour, link);
   }
 
-  /** Takes `bytes` of airtime; false: there is none left and the frame must not be sent. */
+  #beginAnew(neighbour: Neighbour, link: SlowLink): void {
+    if (link.intervalMs === BEACON_MIN_MS) return;
+    link.intervalMs = BEACON_MIN_MS;
+    this.#schedule(neighbour, link);
+  }
+
+  /** As `takeAirtime`, of a frame that is dropped for want of it. */
   mayUseAirtime(neighbour: Neighbour, bytes: number): boolean {
+    if (this.takeAirtime(neighbour, bytes)) return true;
+    if (this.#links.has(neighbour)) this.#core.drop("airtime");
+    return false;
+  }
+
+  /** Takes `bytes` of airtime; false: there is none now, and the frame must not be sent. */
+  takeAirtime(neighbour: Neighbour, bytes: number): boolean {
     const link = this.#links.get(neighbour);
     if (link === undefined) return false;
     this.#refill(neighbour, link);
-    if (link.tokens < bytes) {
-      this.#core.drop("airtime");
-      return false;
-    }
+    if (link.tokens < Math.min(bytes, SLOW_BURST_BYTES)) return false;
     link.tokens -= bytes;
     return true;
   }
@@ -173,6 +179,8 @@ export class SlowLinks {
       proof === undefined ? beacon.seqno : Math.max(destination.verifiedSeqno, beacon.seqno);
     // A number without its proof could not be told to others, so a route that is told keeps the proven one.
     const seqno = proof === undefined ? beacon.seqno : Math.min(proof.seqno, beacon.seqno);
+    // What beacons say of its proof is another thing now: it sends the next one when it hears that.
+    if (proof !== undefined && beacon.seqno > proof.seqno) this.#beginAnew(from, link);
     const any = { seqno, metric: 0, mtu: MTU_MAX, bottleneck: 0 } as const;
     const bulk = from.link.takesBulk === true ? any : UNREACHABLE;
     const { candidates } = this.#core.table;

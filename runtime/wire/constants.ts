@@ -22,6 +22,8 @@ export const FrameType = {
   routeResync: 0x14,
   recordRequest: 0x15,
   record: 0x16,
+  lookup: 0x17,
+  lookupReply: 0x18,
   packet: 0x20,
   bundle: 0x30,
   custodyAck: 0x31,

@@ -4,9 +4,11 @@ import compactFrames from "../vectors/compact.json";
 import frames from "../vectors/frames.json";
 import joinVectors from "../vectors/join.json";
 import { bech32m } from "@scure/base";
+import lookups from "../vectors/lookups.json";
 import members from "../vectors/members.json";
 import { parseTcpEndpoint } from "../../plugins/transport-tcp/endpoint.ts";
 import { parseDuration, parseSize } from "../../runtime/config/units.ts";
+import { briefOf } from "../../runtime/identity/brief.ts";
 import { generateIdentity, verifySignature } from "../../runtime/identity/keys.ts";
 import { formatKeyFile, parseKeyFile } from "../../runtime/identity/keystore.ts";
 import { formatAddress, parseAddress } from "../../runtime/identity/names.ts";
@@ -46,6 +48,7 @@ import * as member from "../../runtime/wire/member-messages.ts";
 import * as message from "../../runtime/wire/message.ts";
 import * as packet from "../../runtime/wire/packet.ts";
 import * as sealedHead from "../../runtime/wire/sealed.ts";
+import * as lookup from "../../runtime/wire/lookup-messages.ts";
 import * as peer from "../../runtime/wire/peer-messages.ts";
 import {
   formatNameGrant,
@@ -105,6 +108,9 @@ const idA = formatNodeId(fill(32, 0x0a));
 const closedVector = (name: keyof typeof closed): Uint8Array =>
   new Uint8Array(Buffer.from(closed[name], "hex"));
 
+const lookupVector = (name: keyof typeof lookups): Uint8Array =>
+  parseHex(lookups[name], lookups[name].length / 2)!;
+
 function routeSeeds(): Uint8Array[] {
   const proof = { seqno: 7, recordHash: fill(8, 1), signature: fill(64, 2) };
   const any: route.PlaneRoute = { seqno: 9, metric: 300, mtu: 61_440, bottleneck: 0 };
@@ -137,7 +143,12 @@ function wireTargets(): Target[] {
   const receipts = [one, vector("receiptBody")];
   const bodies = [message.encodeReceiptBody([one, one], fill(64, 1)), vector("receiptBody")];
   const compactBundles = [
-    ...[vector("compactBundleFirst"), vector("compactBundleReferred"), vector("compactBundleDefined")],
+    ...[
+      vector("compactBundleFirst"),
+      vector("compactBundleReferred"),
+      vector("compactBundleAnswering"),
+      vector("compactBundleDefined"),
+    ],
     ...[vector("compactReceipts"), vector("compactClaim")],
   ];
   return [
@@ -276,6 +287,19 @@ function wireTargets(): Target[] {
     decoder("record reply", [routing[6]!], route.decodeRecordReply),
     decoder("beacon", [routing[7]!], route.decodeBeacon),
     decoder("proof", [routing[8]!], route.decodeProofFrame),
+    decoder("lookup", [lookupVector("lookupName"), lookupVector("lookupNode")], (input) => {
+      const read = lookup.decodeLookup(input);
+      if (read !== undefined) checkStable(read, lookup.encodeLookup, (bytes) => lookup.decodeLookup(bytes)!);
+    }),
+    decoder(
+      "lookup reply",
+      [lookupVector("replyRecord"), lookupVector("replyProof"), lookupVector("replyNone")],
+      (input) => {
+        const read = lookup.decodeLookupReply(input);
+        if (read !== undefined)
+          checkStable(read, lookup.encodeLookupReply, (bytes) => lookup.decodeLookupReply(bytes)!);
+      },
+    ),
     decoder("member facts", [vector("memberFacts")], (input) =>
       checkStable(member.decodeMemberFacts(input), member.encodeMemberFacts, member.decodeMemberFacts),
     ),
@@ -458,6 +482,8 @@ function identityTargets(): Target[] {
   const records = [
     encodeRecord(alice, fields, NETWORK),
     encodeRecord(alice, { sequence: 1, location: "DUN" }, NETWORK),
+    encodeRecord(alice, { ...fields, capabilities: ["mail-sessions"], withBrief: true }, NETWORK),
+    lookupVector("brief"),
     encodeRevocation(alice, alice.id, NETWORK),
     encodeRevocation(bob, alice.id, NETWORK),
     encodeRevocation(bob, alice.id, NETWORK, "stolen"),
@@ -468,7 +494,10 @@ function identityTargets(): Target[] {
   return [
     decoder("record", records, (input) => decodeRecord(input, NETWORK, verifySignature, bob.id)),
     // Its fields, which a signature would otherwise keep from being reached.
-    decoder("record unsigned", records, (input) => decodeRecord(input, NETWORK, () => true, bob.id)),
+    decoder("record unsigned", records, (input) => {
+      const brief = briefOf(decodeRecord(input, NETWORK, () => true, bob.id));
+      if (brief !== undefined) decodeRecord(brief, NETWORK, () => true);
+    }),
     decoder("sealed", sealed, (input) =>
       openSealed({
         identity: bob,

@@ -26,6 +26,8 @@ export interface MemberOptions {
   readonly from?: string;
   /** Where its record says that it listens. */
   readonly endpoints?: readonly string[];
+  /** The record that it says hello with; without it one of callsign and endpoints. */
+  readonly record?: (identity: Identity) => Uint8Array;
   /** Sees every frame of the node. Borrowed. */
   readonly hears?: (frame: Uint8Array) => void;
   /** Acknowledges every bundle and drops it. */
@@ -61,7 +63,7 @@ export class Member {
 
   /** Handshake and hello. Another `bootId` passes for a restart. */
   async join(node: Pick<LabNode, "linkPort">, bootId = this.#bootId): Promise<this> {
-    const { network, callsign, endpoints, from } = this.#options;
+    const { network, callsign, endpoints, from, record: recordOf } = this.#options;
     const { pipe, end } = await dialPipe(node.linkPort, from);
     this.#end = end;
     const session = await openSession(
@@ -84,15 +86,12 @@ export class Member {
       drain() {},
       closed: () => (this.isClosed = true),
     });
-    const record = encodeRecord(
-      this.identity,
-      {
-        sequence: Date.now(),
-        ...(callsign === undefined ? {} : { callsign }),
-        ...(endpoints === undefined ? {} : { endpoints }),
-      },
-      network,
-    );
+    const fields = {
+      sequence: Date.now(),
+      ...(callsign === undefined ? {} : { callsign }),
+      ...(endpoints === undefined ? {} : { endpoints }),
+    };
+    const record = recordOf?.(this.identity) ?? encodeRecord(this.identity, fields, network);
     this.#record = record;
     this.send(
       encodeHello({ versionMin: 1, versionMax: 1, bootId, storeEpoch: systemRandom.bytes(8), record }),

@@ -8,6 +8,7 @@ import { seededRandom } from "../../runtime/kernel/random.ts";
 import { silentLog } from "../../runtime/kernel/log.ts";
 import { formatHex, type NodeId } from "../../runtime/kernel/ids.ts";
 import type { Session } from "../../runtime/link/types.ts";
+import type { MeshDeps } from "../../runtime/mesh/deps.ts";
 import { Mesh } from "../../runtime/mesh/mesh.ts";
 import { Hub } from "../../runtime/kernel/hub.ts";
 import type { InboxEntry } from "../../runtime/custody/recipient/inbox.ts";
@@ -45,6 +46,8 @@ export interface SimNodeOptions {
   readonly time: SimTime;
   readonly limits: CustodyLimits;
   readonly commitDelayMs: number;
+  /** What its next life is told otherwise than all others. */
+  readonly settings?: () => Partial<MeshDeps>;
   /** Called once for each life. */
   readonly transport?: (life: Life) => LifeTransport;
 }
@@ -409,6 +412,7 @@ export class Life implements EndHost {
         this.#handshake(pipe, remote, signal, resolve),
       events: hubOf(events),
       system: () => Promise.resolve(),
+      ...this.#options.settings?.(),
     });
     if (!this.isAlive) return;
     this.#countPackets(mesh);

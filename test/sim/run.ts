@@ -72,8 +72,7 @@ function* longCases(): Generator<SimCase> {
       minutes: nodes > 200 ? 0.1 : nodes > 50 ? 2 : 10,
       real: i % 10 === 1 && nodes <= REAL_NODES_MAX,
       tight: i % 3 === 0,
-      // Keys that went with a disk are told in a record, and none comes over a slow medium.
-      slow: i % 5 === 4 && i % 10 !== 1,
+      slow: i % 5 === 4 || i % 20 === 11,
       old: i % 4 === 2 && i % 5 !== 4,
     };
   }

@@ -275,7 +275,14 @@ describe("planted bugs", () => {
     const mutate = (mesh: Mesh) => {
       mesh.custody.onDefaultRoute = () => {};
     };
-    expect(foundBy({ ...rough, minutes: 2, slow: true, mutate })).toContain("queued: no route to");
+    expect(foundBy({ ...rough, seed: 4, minutes: 2, slow: true, mutate })).toContain("queued: no route to");
+  });
+
+  test("an edge node that asks nobody for the names that its mail waits for", () => {
+    const mutate = (mesh: Mesh) => {
+      mesh.lookups.onAwaited = () => {};
+    };
+    expect(foundBy({ ...rough, minutes: 2, slow: true, mutate })).toContain("has been heard of yet");
   });
 
   test("receipts whose signature is wrong", () => {

@@ -48,8 +48,10 @@ export class Workload {
     const isWithdrawn = random.float() < 0.01;
     if (source.mesh === undefined || source.life!.isFrozen) return;
     if (source.isLeaf || target.isLeaf) {
-      if (random.float() >= SLOW_SHARE || !isKnown(source, target)) return;
-      const order = { source, address: target.id, bytes: Math.min(bytes, SLOW_BYTES_MAX) };
+      if (random.float() >= SLOW_SHARE) return;
+      // A location is more machines than whoever asks for it is told of.
+      const address = kind < 0.5 ? target.id : target.callsign;
+      const order = { source, address, bytes: Math.min(bytes, SLOW_BYTES_MAX) };
       return void this.send({ ...order, priority, lifetimeMs, isRepeated, isWithdrawn }, [target]);
     }
     if (kind < 0.1) return this.#sendTransient(source, target, Math.min(bytes, 900));
@@ -158,10 +160,6 @@ export class Workload {
     );
   }
 }
-
-/** What is not known will not become known over a slow medium. */
-const isKnown = (source: SimNode, target: SimNode): boolean =>
-  source === target || !source.isLeaf || source.mesh!.records.get(target.id) !== undefined;
 
 const expectedCodes = [
   "GODWIT_QUEUE_FULL",

@@ -324,18 +324,6 @@ export class World {
     return edge;
   }
 
-  /** No record of others comes over a slow medium: an edge node has heard of them by other ways. */
-  #introduce(opened: SimNode): void {
-    for (const node of this.nodes) {
-      for (const [leaf, other] of [
-        [opened, node],
-        [node, opened],
-      ] as const)
-        if (leaf.isLeaf && leaf !== other && other.mesh !== undefined)
-          leaf.mesh?.records.offer(other.mesh.ownRecord.bytes);
-    }
-  }
-
   #eventsOf(node: SimNode): SimNodeEvents {
     return {
       delivered: (entry, body) => this.ledger.onDelivered(node, entry, body),
@@ -351,7 +339,6 @@ export class World {
       },
       opened: () => {
         if (node.original === undefined) this.loops.setLife(node.index, node.life!.number);
-        this.#introduce(node);
         this.ledger.onOpened(node).catch((error: unknown) => this.#fault(String(error)));
       },
       lost: (before) => this.ledger.onLoss(before, this.nodes),

@@ -9,6 +9,13 @@ import { join } from "node:path";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
 import { previousRelease, releaseBinary } from "../../scripts/releases.ts";
+import { briefOf } from "../../runtime/identity/brief.ts";
+import type { Identity } from "../../runtime/identity/keys.ts";
+import { encodeRecord, MAIL_SESSIONS, peekRecord } from "../../runtime/identity/record.ts";
+import { FrameType } from "../../runtime/wire/constants.ts";
+import { encodeLookup, encodeLookupReply } from "../../runtime/wire/lookup-messages.ts";
+import { decodeProbeReply, encodeProbe } from "../../runtime/wire/peer-messages.ts";
+import { Member } from "../hostile/member.ts";
 
 const DELIVERY_MS = 30_000;
 let lab: Lab;
@@ -114,6 +121,43 @@ for (const [name, old] of mixes) {
       if (!isOld) expect(await sessionsKept(end)).toBe(sessions);
   }, 60_000);
 }
+
+test("the previous release reads records with brief ones, and brief ones, and skips questions for names", async () => {
+  const [old] = await line("SKP", [true]);
+  const recordOf = (identity: Identity, callsign: string) => {
+    const prekey = { keyId: 7, publicKey: identity.dh.publicKey };
+    const fields = { sequence: Date.now(), callsign, capabilities: [MAIL_SESSIONS], prekey, withBrief: true };
+    return encodeRecord(identity, fields, "skp");
+  };
+  const records = [
+    (identity: Identity) => recordOf(identity, "SKP-W"),
+    (identity: Identity) => briefOf(peekRecord(recordOf(identity, "SKP-X")))!,
+  ];
+  const names = new Map<string, string>();
+  for (const record of records) {
+    const answers = new Set<number>();
+    const member = new Member({
+      network: "skp",
+      record,
+      hears: (frame) => void (frame[0] === FrameType.probeReply && answers.add(decodeProbeReply(frame))),
+    });
+    await member.join(old!);
+    const lookup = {
+      subject: { kind: "name", name: "SKP-A" },
+      newerThan: undefined,
+      wantsProof: true,
+    } as const;
+    member.send(encodeLookup(lookup));
+    member.send(encodeLookupReply({ kind: "record", record: record(member.identity) }));
+    member.send(encodeProbe(4_711));
+    await old!.until("its answer", () => Promise.resolve(answers.has(4_711)), DELIVERY_MS);
+    expect(member.isClosed).toBe(false);
+    names.set(peekRecord(record(member.identity)).callsign!, member.identity.id);
+    member.leave();
+  }
+  const held = (await old!.json<{ names: { name: string; node: string }[] }>("/mesh/names")).names;
+  expect(new Map(held.map(({ name, node }) => [name, node]))).toEqual(names);
+}, 60_000);
 
 test("a state folder of the previous release opens with its identity, mail and names", async () => {
   const sender = await lab.add({ callsign: "MIG-A", network: "mig", command: [previous], linksWanted: null });

@@ -37,6 +37,7 @@ export async function open(commitDelayMs = SLOW_COMMIT_MS, disk = new SimDisk())
       worthOf: () => "kept",
       shareOf: () => ({ by: "known", isKnown: true }),
       wrote() {},
+      waits() {},
     },
   };
   const ctx = seams as CustodyContext;

@@ -38,6 +38,7 @@ export function openTestInbox(
       worthOf: () => "none",
       shareOf: (by) => ({ by, isKnown: isKnown(by) }),
       wrote() {},
+      waits() {},
     },
     fullTables: { refused: (table) => void refused.push(table) },
   };

@@ -94,7 +94,10 @@ export class Departures {
     if (entry.targets.length > 0) return this.hold(live, state, relayed);
     const reason = this.#sealer.whyNotYet(entry);
     entry.reason = reason;
-    if (reason !== null) return this.#wait(live);
+    if (reason !== null) {
+      this.#wait(live);
+      return this.#ctx.regard.waits(entry.to, this.#waiting);
+    }
     this.#waiting.delete(entry.to, entry.id);
     this.#toSeal.add(live);
     void this.#sealQueued();

@@ -29,9 +29,12 @@ test("messages are found by what they wait for, in the order they came", () => {
     [two, one],
     [],
   ]);
+  expect(["LON-B", "NYC", "PAR"].map((address) => waiting.has(address))).toEqual([true, true, false]);
+  expect([waiting.has("LON-B", one), waiting.has("LON-B", three)]).toEqual([true, false]);
   waiting.delete("NYC", three);
   waiting.delete("NYC", one);
   expect(waiting.addresses).toEqual(["LON-B"]);
+  expect(waiting.has("NYC")).toBe(false);
   waiting.stop();
 });
 

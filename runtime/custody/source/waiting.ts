@@ -5,8 +5,9 @@
 import type { Clock, Timer } from "@godwit/sdk";
 import type { MessageId } from "../../kernel/ids.ts";
 import { Alarms } from "../alarms.ts";
+import type { AwaitedAddresses } from "../context.ts";
 
-export class Waiting {
+export class Waiting implements AwaitedAddresses {
   readonly #clock: Clock;
   readonly #onExpired: (id: MessageId) => void;
   readonly #byAddress = new Map<string, Set<MessageId>>();
@@ -24,8 +25,10 @@ export class Waiting {
     return [...this.#byAddress.keys()];
   }
 
-  has(address: string, id: MessageId): boolean {
-    return this.#byAddress.get(address)?.has(id) === true;
+  /** That message, or any. */
+  has(address: string, id?: MessageId): boolean {
+    const ids = this.#byAddress.get(address);
+    return ids !== undefined && (id === undefined || ids.has(id));
   }
 
   /** In the order in which they began to wait. */

@@ -64,7 +64,9 @@ export function custodyPart({ mesh, deps, kept }: PartContext): PartOf<Custody> 
           kept.acquaintances.wrote(id);
           // Its record may have had to yield to others before anybody here had a use for it.
           if (kept.records.get(id) === undefined) mesh.router.wantRecord(id);
+          mesh.lookups.onWrote(id);
         },
+        waits: (address, awaited) => mesh.lookups.onAwaited(address, awaited),
       },
     },
     {

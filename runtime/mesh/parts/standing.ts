@@ -30,7 +30,10 @@ export function standingPart({ mesh, deps, kept, tell }: PartContext): PartOf<St
   const isRefused = (id: NodeId) => book.isBlocked(id) || records.isRevoked(id);
   const noteSeen = ({ id, links }: Peer) => {
     const isLocal = links.length === 0 ? undefined : links.some(({ session }) => isLoopbackLink(session));
-    book.noteSeen(id, records.get(id)?.record.endpoints, clock.wallMs(), isLocal);
+    const record = records.get(id)?.record;
+    // A brief one says nothing of endpoints, not that there are none.
+    const endpoints = record?.isBrief === true ? undefined : record?.endpoints;
+    book.noteSeen(id, endpoints, clock.wallMs(), isLocal);
   };
   const isChosen = ({ id, trust }: { id: NodeId; trust: TrustLevel }) =>
     trust === "trusted" || kept.acquaintances.isKnown(id);

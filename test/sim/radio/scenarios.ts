@@ -120,6 +120,14 @@ export const edge = (seed: number): RadioWorldOptions => ({
   },
 });
 
+/** The same, one of them out of earshot for a day that begins with the mail. */
+export const dayApart = (seed: number): RadioWorldOptions => ({
+  ...edge(seed),
+  cellars: [{ node: 2, fromMs: HOUR_MS, forMs: DAY_MS }],
+  lifetimeMs: 2 * DAY_MS,
+  drainMinutes: 49 * 60,
+});
+
 const ISLANDS = 5;
 const PER_ISLAND = 10;
 
@@ -174,4 +182,5 @@ export const scenarios: Readonly<Record<string, (seed: number) => RadioWorldOpti
   "line-5": (seed) => line(seed, 5),
   bridge,
   edge,
+  "day-apart": dayApart,
 };

@@ -1,0 +1,325 @@
+import { describe, expect, test } from "bun:test";
+import { briefOf } from "../identity/brief.ts";
+import { verifySignature } from "../identity/keys.ts";
+import { decodeRecord, encodeRevocation, signName } from "../identity/record.ts";
+import {
+  ANSWER_CAP_MS,
+  ANSWER_FIRST_MS,
+  ASKED_AT_ONCE,
+  NOTHING_FIRST_MS,
+  QUESTIONS_MAX,
+  RECORD_FRESH_MS,
+} from "./lookup-questions.ts";
+import { Asker, identityOf, name, NETWORK, node, recordBy } from "./testing-lookups.ts";
+
+const far = identityOf(1);
+const other = identityOf(2);
+const authority = identityOf(3);
+const whole = recordBy(far, { callsign: "LON-B" });
+const brief = (bytes = whole) => briefOf(decodeRecord(bytes, NETWORK, verifySignature))!;
+const record = (bytes = brief()) => ({ kind: "record", record: bytes }) as const;
+const none = (
+  subject = name("LON-B").subject as ReturnType<typeof name>["subject"] | ReturnType<typeof node>["subject"],
+) => ({ kind: "none", subject }) as const;
+
+describe("questions of an edge node", () => {
+  test("one for each address that mail waits for, to the best gateway, until that means somebody", async () => {
+    const asker = new Asker();
+    asker.wants("LON-B", "LON-B", far.id);
+    expect(asker.sent.map(({ to, frame }) => [to, frame])).toEqual([
+      [asker.gateways[0]!, { ...name("LON-B"), newerThan: undefined, wantsProof: false }],
+      [asker.gateways[0]!, { ...node(far.id), newerThan: undefined, wantsProof: false }],
+    ]);
+    asker.told(asker.gateways[0]!, record());
+    expect([asker.questions.openCount, asker.awaited.size]).toEqual([0, 0]);
+    expect(asker.known.names.resolve("LON-B")).toMatchObject({ kind: "node", id: far.id });
+    await asker.clock.advance(2 * ANSWER_CAP_MS);
+    expect(asker.sent).toHaveLength(2);
+  });
+
+  test("a location is answered by a machine there", () => {
+    const asker = new Asker();
+    asker.awaited.add("LON");
+    asker.questions.onAwaited("LON", asker.live);
+    asker.told(asker.gateways[0]!, record());
+    expect(asker.known.names.machinesAt("LON")).toEqual([far.id]);
+  });
+
+  test("a node with faster links asks nobody, and takes it up when it has slow ones alone", () => {
+    const asker = new Asker();
+    const gateways = asker.gateways;
+    asker.gateways = [];
+    asker.wants("LON-B");
+    expect([asker.sent, asker.questions.openCount]).toEqual([[], 0]);
+    asker.gateways = gateways;
+    asker.questions.onGateways();
+    expect(asker.sent).toHaveLength(1);
+  });
+
+  test("those of an earlier release are not asked", () => {
+    const asker = new Asker();
+    asker.silent.add(asker.gateways[0]!);
+    asker.wants("LON-B");
+    expect(asker.sent.map(({ to }) => to)).toEqual([asker.gateways[1]!]);
+  });
+
+  test("without an answer gateways are asked in turn, ever more seldom, and never more than once an hour", async () => {
+    const asker = new Asker();
+    asker.wants("LON-B");
+    await asker.clock.advance(24 * ANSWER_CAP_MS);
+    expect(asker.sent.slice(0, 4).map(({ to }) => to)).toEqual([...asker.gateways, ...asker.gateways]);
+    const pauses = asker.sent.slice(1).map(({ atMs }, i) => atMs - asker.sent[i]!.atMs);
+    for (const [tries, pause] of pauses.entries()) {
+      const least = Math.min(ANSWER_CAP_MS, ANSWER_FIRST_MS * 2 ** (tries >> 1));
+      expect(pause).toBeGreaterThanOrEqual(least);
+      expect(pause).toBeLessThanOrEqual(least * 1.25 + 1);
+    }
+    expect(asker.sent.length).toBeLessThan(36);
+  });
+
+  test("nothing known sends it to the next gateway at once; then it rests, and a late answer is still taken", async () => {
+    const asker = new Asker();
+    asker.wants("LON-B");
+    asker.told(asker.gateways[0]!, none());
+    expect(asker.sent.map(({ to }) => to)).toEqual(asker.gateways);
+    asker.told(asker.gateways[1]!, none());
+    await asker.clock.advance(NOTHING_FIRST_MS - 1);
+    expect(asker.sent).toHaveLength(2);
+    await asker.clock.advance(NOTHING_FIRST_MS / 4 + 1);
+    expect(asker.sent.length).toBeGreaterThan(2);
+    // Of its own accord, from whom it was not asked last.
+    asker.told(asker.gateways[1]!, record());
+    expect(asker.awaited.size).toBe(0);
+  });
+
+  test("a gateway that goes is not waited for", () => {
+    const asker = new Asker();
+    asker.wants("LON-B");
+    const gone = asker.gateways.shift()!;
+    asker.questions.onGone(gone);
+    expect(asker.sent.map(({ to }) => to)).toEqual([gone, asker.gateways[0]!]);
+  });
+
+  test("a gateway that comes and goes all the time is asked once a minute, not each time", async () => {
+    const asker = new Asker();
+    asker.wants("LON-B");
+    for (const id of asker.gateways) asker.told(id, none());
+    for (let i = 0; i < 600; i++) {
+      asker.questions.onGateways();
+      await asker.clock.advance(1_000);
+    }
+    expect(asker.sent.length).toBeGreaterThan(5);
+    expect(asker.sent.length).toBeLessThan(13);
+  });
+
+  test("few at once of one gateway; the next when one is answered", () => {
+    const asker = new Asker();
+    asker.gateways = asker.gateways.slice(0, 1);
+    const all = Array.from({ length: 10 }, (_, i) => `LON-${i}`);
+    asker.wants(...all);
+    expect(asker.sent).toHaveLength(ASKED_AT_ONCE);
+    asker.told(asker.gateways[0]!, record(brief(recordBy(far, { callsign: "LON-2" }))));
+    expect(asker.sent.map(({ frame }) => frame.subject)).toContainEqual(name("LON-4").subject);
+    expect(asker.sent).toHaveLength(ASKED_AT_ONCE + 1);
+  });
+
+  test("no airtime: it is asked when there is some, and nothing is lost", async () => {
+    const asker = new Asker();
+    asker.hasAirtime = false;
+    asker.wants("LON-B");
+    await asker.clock.advance(60_000);
+    expect(asker.sent).toEqual([]);
+    asker.hasAirtime = true;
+    await asker.clock.advance(10_000);
+    expect(asker.sent).toHaveLength(1);
+  });
+
+  test("mail that ended is asked for no more", async () => {
+    const asker = new Asker();
+    asker.wants("LON-B");
+    asker.awaited.clear();
+    await asker.clock.advance(10 * ANSWER_CAP_MS);
+    expect([asker.sent.length, asker.questions.openCount]).toEqual([1, 0]);
+  });
+
+  test("ever so much mail opens so many questions and no more", () => {
+    const asker = new Asker();
+    const all = Array.from({ length: QUESTIONS_MAX + 50 }, (_, i) => `LON-${i}`);
+    for (const address of all) asker.awaited.add(address);
+    asker.questions.onAwaited("LON-1", asker.live);
+    asker.questions.onWrote(other.id);
+    expect(asker.questions.openCount).toBe(QUESTIONS_MAX);
+    // One ends: the next has its place.
+    asker.told(asker.gateways[0]!, record(brief(recordBy(far, { callsign: "LON-2" }))));
+    expect([asker.awaited.has("LON-2"), asker.questions.openCount]).toEqual([false, QUESTIONS_MAX]);
+  });
+});
+
+describe("records that may be old", () => {
+  test("are asked for with the next mail, above the sequence that is held, and not again for a week", () => {
+    const asker = new Asker();
+    asker.known.records.offer(whole);
+    asker.questions.onWrote(far.id);
+    expect(asker.sent[0]!.frame).toEqual({ ...node(far.id), newerThan: 1, wantsProof: false });
+    asker.told(asker.gateways[0]!, none(node(far.id).subject));
+    asker.runMs = RECORD_FRESH_MS - 1;
+    asker.questions.onWrote(far.id);
+    expect(asker.sent).toHaveLength(1);
+    asker.runMs++;
+    asker.questions.onWrote(far.id);
+    expect(asker.sent).toHaveLength(2);
+    asker.told(asker.gateways[0]!, record(brief(recordBy(far, { sequence: 2, callsign: "LON-B" }))));
+    expect([asker.known.records.get(far.id)!.record.sequence, asker.questions.openCount]).toEqual([2, 0]);
+    asker.questions.onWrote(far.id);
+    expect(asker.sent).toHaveLength(2);
+  });
+
+  test("are asked for three times, for no mail waits for that", async () => {
+    const asker = new Asker();
+    asker.questions.onWrote(far.id);
+    await asker.clock.advance(10 * ANSWER_CAP_MS);
+    expect([asker.sent.length, asker.questions.openCount]).toEqual([3, 0]);
+  });
+
+  test("mail that comes to wait for one goes on with the question that is open", () => {
+    const asker = new Asker();
+    asker.questions.onWrote(far.id);
+    asker.wants(far.id);
+    expect(asker.sent).toHaveLength(1);
+    asker.told(asker.gateways[0]!, none(node(far.id).subject));
+    expect([asker.sent.map(({ to }) => to), asker.questions.openCount]).toEqual([asker.gateways, 1]);
+  });
+
+  test("who repeats that it knows nothing newer, or what is held already, writes nothing to the disk", () => {
+    const asker = new Asker();
+    asker.gateways = asker.gateways.slice(0, 1);
+    asker.known.records.offer(whole);
+    asker.wants(far.id);
+    asker.awaited.add(far.id);
+    asker.questions.onWrote(far.id);
+    const confirmed = () => asker.known.records.get(far.id)!.confirmedRunMs;
+    asker.told(asker.gateways[0]!, none(node(far.id).subject));
+    expect(confirmed()).toBe(0);
+    asker.runMs = 5_000;
+    for (let i = 0; i < 10; i++) {
+      asker.told(asker.gateways[0]!, none(node(far.id).subject));
+      asker.told(asker.gateways[0]!, record(whole));
+    }
+    expect(confirmed()).toBe(0);
+  });
+
+  test("a revoked node is not asked for", () => {
+    const asker = new Asker();
+    asker.known.records.offer(encodeRevocation(far, far.id, NETWORK));
+    asker.questions.onWrote(far.id);
+    expect(asker.sent).toEqual([]);
+  });
+});
+
+describe("what is not believed", () => {
+  const bad = (bytes: Uint8Array, at: number) => bytes.map((byte, i) => (i === at ? byte ^ 1 : byte));
+  test("answers to nothing that was asked, from whomever", () => {
+    const asker = new Asker();
+    const [first, second] = asker.gateways as [typeof far.id, typeof far.id];
+    asker.told(first, record());
+    asker.wants("LON-B");
+    asker.told(first, record(brief(recordBy(other, { callsign: "LON-C" }))));
+    asker.told(first, record(brief(recordBy(other))));
+    asker.told(second, none());
+    asker.told(first, none(name("LON-C").subject));
+    expect(asker.refused("unasked")).toBe(5);
+    expect([asker.known.records.count, asker.questions.openCount]).toEqual([0, 1]);
+  });
+
+  test("what does not verify is none: the next gateway is asked, and this one after a pause", () => {
+    const asker = new Asker();
+    asker.wants("LON-B");
+    for (const forged of [bad(brief(), 150), bad(brief(), 60)])
+      asker.told(asker.gateways[0]!, record(forged));
+    asker.told(asker.gateways[0]!, record(new Uint8Array(80)));
+    expect([asker.refused("invalid"), asker.known.records.count]).toEqual([3, 0]);
+    expect(asker.sent.map(({ to }) => to)).toEqual(asker.gateways);
+  });
+
+  test("signatures of one neighbour have a pace", async () => {
+    const asker = new Asker();
+    asker.wants("LON-B");
+    for (let i = 0; i < 100; i++) asker.told(asker.gateways[0]!, record(bad(brief(), 150)));
+    expect([asker.refused("invalid"), asker.refused("rate")]).toEqual([16, 84]);
+    await asker.clock.advance(1_000);
+    asker.told(asker.gateways[0]!, record());
+    expect(asker.awaited.size).toBe(0);
+  });
+
+  test("an old record of a node whose newer one is held", () => {
+    const asker = new Asker();
+    asker.known.records.offer(recordBy(far, { sequence: 5, callsign: "PAR-A" }));
+    asker.wants("LON-B");
+    asker.told(asker.gateways[0]!, record());
+    expect(asker.known.names.resolve("LON-B").kind).toBe("unknown");
+    expect(asker.known.names.resolve("PAR-A").kind).toBe("node");
+    expect([asker.questions.openCount, asker.sent.length]).toEqual([1, 2]);
+  });
+
+  test("a second claimant of a pinned name changes nothing", () => {
+    const asker = new Asker();
+    asker.known.records.offer(whole);
+    asker.wants(other.id);
+    asker.told(asker.gateways[0]!, record(brief(recordBy(other, { callsign: "LON-B" }))));
+    expect(asker.known.names.resolve("LON-B")).toMatchObject({ kind: "node", id: far.id });
+  });
+});
+
+describe("with a name authority", () => {
+  const proofOf = (who = far, callsign = "LON-B", by = authority) => {
+    const proof = signName(by, { callsign, id: who.id, serial: 4 }, NETWORK);
+    return { kind: "nameProof", id: who.id, callsign, ...proof } as const;
+  };
+
+  test("the proof is asked for, and counts with the record in whatever order they come", () => {
+    for (const order of [
+      [record(), proofOf()],
+      [proofOf(), record()],
+    ]) {
+      const asker = new Asker(authority.id);
+      asker.wants("LON-B");
+      expect(asker.sent[0]!.frame.wantsProof).toBe(true);
+      asker.told(asker.gateways[0]!, order[0]!);
+      expect(asker.awaited.size).toBe(1);
+      asker.told(asker.gateways[0]!, order[1]!);
+      expect(asker.known.names.resolve("LON-B")).toMatchObject({ id: far.id, source: "authority" });
+      expect([asker.awaited.size, asker.questions.openCount]).toEqual([0, 0]);
+    }
+  });
+
+  test("of a lost proof the question goes on", async () => {
+    const asker = new Asker(authority.id);
+    asker.wants("LON-B");
+    asker.told(asker.gateways[0]!, record());
+    await asker.clock.advance(2 * ANSWER_FIRST_MS);
+    expect(asker.sent.length).toBeGreaterThan(1);
+    asker.told(asker.gateways[1]!, record());
+    asker.told(asker.gateways[1]!, proofOf());
+    expect(asker.awaited.size).toBe(0);
+  });
+
+  test("by another key, of another name, for another node, or unasked: it binds nothing", () => {
+    const asker = new Asker(authority.id);
+    asker.told(asker.gateways[0]!, proofOf());
+    asker.wants("LON-B");
+    asker.told(asker.gateways[0]!, record());
+    asker.told(asker.gateways[0]!, proofOf(far, "LON-B", other));
+    asker.told(asker.gateways[0]!, { ...proofOf(), serial: 5 });
+    asker.told(asker.gateways[0]!, proofOf(far, "LON-C"));
+    asker.told(asker.gateways[0]!, proofOf(other));
+    expect(asker.known.names.resolve("LON-B").kind).toBe("unknown");
+    expect([asker.refused("unasked"), asker.refused("invalid")]).toEqual([2, 2]);
+  });
+
+  test("without one, proofs are not taken", () => {
+    const asker = new Asker();
+    asker.wants("LON-B");
+    asker.told(asker.gateways[0]!, proofOf());
+    expect([asker.refused("unasked"), asker.known.names.resolve("LON-B").kind]).toEqual([1, "unknown"]);
+  });
+});
