@@ -4,7 +4,7 @@
  * temporary folder and keeps the result in dist/releases.
  */
 import { existsSync, mkdirSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import releases from "./releases.json" with { type: "json" };
@@ -46,6 +46,15 @@ export async function releaseBinary({ version, commit }: Release): Promise<strin
   } finally {
     await rm(dir, { recursive: true, force: true });
   }
+}
+
+/** The code of a release in `dir`, to be imported beside that of this tree, whose packages it takes. Rejects as `releaseBinary` does. */
+export async function releaseSource({ commit }: Release, dir: string): Promise<void> {
+  if (!(await isHere(commit))) await succeed(["git", "fetch", "--depth=1", "origin", commit], root);
+  const archive = join(dir, "source.tar");
+  await succeed(["git", "archive", `--output=${archive}`, commit], root);
+  await succeed(["tar", "-xf", archive, "-C", dir], root);
+  await symlink(join(root, "node_modules"), join(dir, "node_modules"));
 }
 
 const isHere = async (commit: string): Promise<boolean> =>

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { HeapBrake, type Heap } from "./heap.ts";
+import { engineHeap, HeapBrake, type Heap } from "./heap.ts";
 
 const MIB = 1024 * 1024;
 
@@ -37,7 +37,7 @@ test("garbage of many frames stays within some megabytes, and the heap is not lo
     brake.spend(1_000);
     most = Math.max(most, heap.young);
   }
-  expect(most).toBeLessThan(26 * MIB);
+  expect(most).toBeLessThan(8 * MIB);
   expect(heap.looks).toBeLessThan(2_000);
   expect(heap.fullCollections).toBe(0);
 });
@@ -52,7 +52,7 @@ test("what outlives young collections is collected when it is much, and not each
     }
   };
   grow(300 * MIB, "old");
-  expect(heap.old).toBeLessThan(100 * MIB);
+  expect(heap.old).toBeLessThan(40 * MIB);
   const before = heap.fullCollections;
   expect(before).toBeGreaterThan(1);
   grow(300 * MIB, "live");
@@ -64,6 +64,14 @@ test("a heap that does not grow is left alone", () => {
   const brake = new HeapBrake(heap);
   for (let frame = 0; frame < 10_000; frame++) brake.spend(10_000);
   expect([heap.youngCollections, heap.fullCollections]).toEqual([0, 0]);
+});
+
+test("objects that were made since the last collection count", () => {
+  engineHeap.collectAll();
+  const before = engineHeap.size();
+  const kept = Array.from({ length: 40_000 }, () => ({ a: {}, b: {} }));
+  expect(engineHeap.size() - before).toBeGreaterThan(3 * MIB);
+  expect(kept.length).toBe(40_000);
 });
 
 test("the engine's own heap is collected", () => {

@@ -5,6 +5,8 @@ import {
   formatBundleId,
   formatHex,
   formatNodeId,
+  formatNodeIdAt,
+  NODE_ID_BYTES,
   idBytes,
   nodeIdBytes,
   parseBase32,
@@ -55,6 +57,25 @@ describe("base32", () => {
 });
 
 describe("node ids", () => {
+  test("the text of an id is that of its bytes, wherever they stand and however many were met before", () => {
+    const count = 70_000;
+    const id = (n: number) => {
+      const bytes = new Uint8Array(NODE_ID_BYTES);
+      bytes[n % NODE_ID_BYTES] = n & 255;
+      bytes[(n + 1) % NODE_ID_BYTES] = (n >> 8) & 255;
+      bytes[31] = bytes[31]! | (n >> 16);
+      return bytes;
+    };
+    const frame = new Uint8Array(7 + NODE_ID_BYTES + 3);
+    for (let round = 0; round < 2; round++)
+      for (let n = 0; n < count; n++) {
+        frame.set(id(n), 7);
+        const text = formatNodeIdAt(frame, 7);
+        if (text !== formatBase32(id(n))) expect(text as string).toBe(formatBase32(id(n)));
+        if (formatNodeId(id(n)) !== text) expect(formatNodeId(id(n))).toBe(text);
+      }
+  });
+
   test("round trip, either case, short form", () => {
     fc.assert(
       fc.property(fc.uint8Array({ minLength: 32, maxLength: 32 }), (bytes) => {

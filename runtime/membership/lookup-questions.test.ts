@@ -100,6 +100,18 @@ describe("questions of an edge node", () => {
     expect(asker.sent.map(({ to }) => to)).toEqual([gone, asker.gateways[0]!]);
   });
 
+  test("a gateway that comes and goes all the time is asked once a minute, not each time", async () => {
+    const asker = new Asker();
+    asker.wants("LON-B");
+    for (const id of asker.gateways) asker.told(id, none());
+    for (let i = 0; i < 600; i++) {
+      asker.questions.onGateways();
+      await asker.clock.advance(1_000);
+    }
+    expect(asker.sent.length).toBeGreaterThan(5);
+    expect(asker.sent.length).toBeLessThan(13);
+  });
+
   test("few at once of one gateway; the next when one is answered", () => {
     const asker = new Asker();
     asker.gateways = asker.gateways.slice(0, 1);
@@ -176,6 +188,24 @@ describe("records that may be old", () => {
     expect(asker.sent).toHaveLength(1);
     asker.told(asker.gateways[0]!, none(node(far.id).subject));
     expect([asker.sent.map(({ to }) => to), asker.questions.openCount]).toEqual([asker.gateways, 1]);
+  });
+
+  test("who repeats that it knows nothing newer, or what is held already, writes nothing to the disk", () => {
+    const asker = new Asker();
+    asker.gateways = asker.gateways.slice(0, 1);
+    asker.known.records.offer(whole);
+    asker.wants(far.id);
+    asker.awaited.add(far.id);
+    asker.questions.onWrote(far.id);
+    const confirmed = () => asker.known.records.get(far.id)!.confirmedRunMs;
+    asker.told(asker.gateways[0]!, none(node(far.id).subject));
+    expect(confirmed()).toBe(0);
+    asker.runMs = 5_000;
+    for (let i = 0; i < 10; i++) {
+      asker.told(asker.gateways[0]!, none(node(far.id).subject));
+      asker.told(asker.gateways[0]!, record(whole));
+    }
+    expect(confirmed()).toBe(0);
   });
 
   test("a revoked node is not asked for", () => {

@@ -79,6 +79,7 @@ interface Question {
   /** Monotonic. */
   dueAtMs: number;
   askedLast: NodeId | undefined;
+  askedAtMs: number;
   /** Who was asked and has said nothing yet. */
   awaiting: NodeId | undefined;
   /** They know nothing, since the last pause. */
@@ -129,10 +130,10 @@ export class LookupQuestions {
     this.#run();
   }
 
-  /** A way to a gateway came up, or another gateway is best. */
+  /** There is a gateway again. Of one that comes and goes all the time each question is asked once a minute at most. */
   onGateways(): void {
     for (const question of this.#open.values()) {
-      if (question.awaiting === undefined) question.dueAtMs = this.#nowMs;
+      question.dueAtMs = Math.min(question.dueAtMs, question.askedAtMs + ANSWER_FIRST_MS);
       question.empty.clear();
     }
     this.#run();
@@ -186,13 +187,14 @@ export class LookupQuestions {
     if (this.#open.size >= QUESTIONS_MAX) return;
     this.#open.set(key, {
       ...{ subject, address, newerThan, tries: 0, rounds: 0, dueAtMs: this.#nowMs },
-      ...{ askedLast: undefined, awaiting: undefined, empty: new Set(), proof: undefined },
+      ...{ askedLast: undefined, askedAtMs: Number.NEGATIVE_INFINITY, awaiting: undefined },
+      ...{ empty: new Set(), proof: undefined },
     });
   }
 
   #onNone(from: NodeId, subject: Subject): void {
     const question = this.#open.get(subjectKey(subject));
-    if (question === undefined || question.askedLast !== from) return this.#refuse("unasked");
+    if (question === undefined || question.awaiting !== from) return this.#refuse("unasked");
     question.awaiting = undefined;
     question.empty.add(from);
     const { records, runMs } = this.#deps;
@@ -246,7 +248,7 @@ export class LookupQuestions {
     const { records, runMs } = this.#deps;
     const { newerThan = -1, subject, address } = question;
     const isAnswered = (outcome === "new" || outcome === "known") && sequence > newerThan;
-    if (outcome === "known") records.confirm(id, runMs());
+    if (wasAsked && outcome === "known") records.confirm(id, runMs());
     if (isAnswered && address === undefined) return void this.#open.delete(subjectKey(subject));
     // Who was not asked sends nobody on, or each forged answer would cost a question.
     if (isAnswered || !wasAsked) return;
@@ -317,6 +319,7 @@ export class LookupQuestions {
     if (!takeAirtime(gateway, frame.length) || !send(gateway, frame)) return false;
     this.#asked.add();
     question.askedLast = gateway;
+    question.askedAtMs = this.#nowMs;
     question.awaiting = gateway;
     const pauseMs = Math.min(ANSWER_CAP_MS, ANSWER_FIRST_MS * 2 ** (question.tries++ >> 1));
     question.dueAtMs = this.#nowMs + this.#jittered(Math.max(pauseMs, answerMs(gateway)));

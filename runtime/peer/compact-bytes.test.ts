@@ -6,12 +6,15 @@ import type { NodeId } from "../kernel/ids.ts";
 import { bytesOf } from "../link/fixture.ts";
 import { type Bundle, BundleKind, encodeBundleHeader, makeBundle } from "../wire/bundle.ts";
 import { LIFETIME_DEFAULT_MS } from "../wire/constants.ts";
-import { encodeSessionReceipts } from "../wire/message.ts";
+import { compactStart, contextOf, encodeCompact } from "../wire/mail-compact.ts";
+import { encodeSessionReceipts, type InnerMessage } from "../wire/message.ts";
 import { type CompactPair, identityOf, openCompactPair, sendAcknowledged } from "./testing-compact.ts";
 
 const TEXT_BYTES = 100;
-/** What is inside the seal before the text. */
-const INSIDE = { session: 5, oneShot: 15 } as const;
+/** Messages after the first of a session, of which the 65th and later ones need a byte more for their counter; and how long after it, ms. */
+const LATER = { messages: 70, ms: 3_600_000 } as const;
+/** What is inside the seal before the text, at most. */
+const INSIDE_MAX = { session: 5, oneShot: 15 } as const;
 const COUNTER_MAX = 0xffff;
 const MAX = { session: 48, oneShot: 90, receipt: 40, packet: 200 } as const;
 
@@ -20,12 +23,30 @@ const headerOf = (kind: number, source: NodeId, destination: NodeId) => ({
   ...{ kind, priority: 2 as const, source, destination, lifetimeMs: LIFETIME_DEFAULT_MS },
 });
 
+/** A text by the recipient's callsign, as its sender writes it once the session is kept, and before. */
+function insideOf(id: NodeId, kind: "session" | "oneShot"): Uint8Array {
+  const first: InnerMessage = {
+    ...{ mailEpoch: bytesOf(8, 6), counter: 200, to: "NYC-C", createdAtMs: 1_800_000_000_000 },
+    ...{ machines: [], failoverDelayMs: 0, subject: "", contentType: "text/plain; charset=utf-8" },
+    body: bytesOf(TEXT_BYTES, 0x41),
+  };
+  const later = {
+    ...first,
+    counter: first.counter + LATER.messages,
+    createdAtMs: first.createdAtMs + LATER.ms,
+  };
+  const context = kind === "session" ? contextOf(first) : undefined;
+  const told = kind === "session" ? later : first;
+  return encodeCompact(compactStart(told, { id, callsign: "NYC-C", context })!, told);
+}
+
 function message(from: NodeId, to: NodeId, counter: number, kind: "session" | "oneShot"): Bundle {
   const header = headerOf(BundleKind.message, from, to);
   const agreed = kind === "oneShot" ? { keyId: 0x01020304, ephemeral: bytesOf(32, 9) } : undefined;
   const key = new ReceivingKeys(bytesOf(32, 7)).key(counter);
   const binding = { network: "telex", from, to, associated: encodeBundleHeader(header) };
-  const plaintext = bytesOf(INSIDE[kind] + TEXT_BYTES, 0x41);
+  const plaintext = insideOf(to, kind);
+  expect(plaintext.length - TEXT_BYTES).toBeLessThanOrEqual(INSIDE_MAX[kind]);
   return makeBundle(header, sealInSession({ id: bytesOf(8, 5), agreed, counter, key }, binding, plaintext));
 }
 

@@ -22,6 +22,7 @@ import {
 import * as compact from "../wire/compact.ts";
 import { FrameType, LIFETIME_DEFAULT_MS, LIFETIME_MAX_MS, type Priority } from "../wire/constants.ts";
 import { encodeSessionReceipts } from "../wire/message.ts";
+import { newDeparture } from "../kernel/departure.ts";
 import { encodeHello, encodeProbe } from "../wire/peer-messages.ts";
 import { encodePacket } from "../wire/packet.ts";
 import { encodeSessionHead } from "../wire/sealed.ts";
@@ -286,6 +287,57 @@ describe("references", () => {
     await clock.advance(10);
     expect(near.raw.sent[1]!.length).toBeLessThan(near.raw.sent[0]!.length - 64);
     expect(far.arrived.length).toBe(2);
+  });
+
+  test("a receipt names the nodes of its message as that did, until the far end knows its own names for them", async () => {
+    const clock = new ManualClock();
+    const [near, far] = pair(clock);
+    near.session.send(frameOf(through()));
+    await clock.advance(10);
+    const receipt = bundleOf({ kind: 1, source: node(4), destination: node(3) }, new Uint8Array(30).fill(1));
+    await exchange(clock, far, near, receipt);
+    expect(far.raw.sent[0]!.length).toBe(9 + 2 + 30);
+    expect(far.raw.sent[0]![1]! >> 2).toBe(0b1111);
+    expect(decodeBundleFrame(near.arrived[0]!).bundle).toEqual(receipt);
+    // Long after that it tells of them itself.
+    for (let i = 0; i < 17; i++) near.session.send(frameOf(bundleOf()));
+    await clock.advance(10);
+    await exchange(clock, far, near, receipt);
+    near.session.send(frameOf(through()));
+    await clock.advance(10);
+    await exchange(clock, far, near, receipt);
+    const [, told, own] = far.raw.sent.filter(([type]) => type === FrameType.compactReceipts);
+    expect([told!.length, own!.length]).toEqual([8 + 2 + 64 + 30, 9 + 2 + 30]);
+    expect(own![1]! >> 2).toBe(0b0101);
+  });
+
+  test("the far end's name of a node is not used long after it was, and a wrong one costs a question", async () => {
+    const clock = new ManualClock();
+    const [near, far] = pair(clock);
+    near.session.send(frameOf(through()));
+    for (let i = 0; i < 16; i++) near.session.send(frameOf(bundleOf()));
+    await clock.advance(10);
+    const back = bundleOf({ source: node(4), destination: node(3) }, new Uint8Array(30).fill(1));
+    far.session.send(frameOf(back));
+    expect(far.raw.sent.at(-1)!.length).toBe(9 + 2 + 30);
+    near.session.send(frameOf(bundleOf()));
+    await clock.advance(10);
+    far.session.send(frameOf(back));
+    expect(far.raw.sent.at(-1)!.length).toBe(8 + 2 + 64 + 30);
+    // Lost, and given away since.
+    const [other, asked] = pair(clock);
+    other.session.send(frameOf(through()));
+    await clock.advance(10);
+    other.raw.isCarrying = false;
+    for (let i = 0; i < 256; i++) other.session.send(frameOf(bundleOf({ source: node(1_000 + i) })));
+    other.raw.isCarrying = true;
+    asked.session.send(frameOf(back));
+    await clock.advance(10);
+    expect(typesOf(other).at(-1)).toBe(FrameType.compactUnreadable);
+    expect(decodeBundleFrame(other.arrived.at(-1)!).bundle).toEqual(back);
+    asked.session.send(frameOf(back));
+    await clock.advance(10);
+    expect(typesOf(other).filter((type) => type === FrameType.compactUnreadable).length).toBe(1);
   });
 
   test("a far end that has lost them asks once, and gets the bundle in full", async () => {
@@ -560,6 +612,23 @@ describe("hello", () => {
     const sent = near.raw.sent.length;
     for (let i = 0; i < 100; i++) near.raw.receive(compact.encodeHelloWanted());
     expect(near.raw.sent.length).toBe(sent);
+  });
+
+  test("that is asked for whole has left when that has, and with every other frame goes word of when it leaves", async () => {
+    const [near] = pair(new ManualClock());
+    const hello = newDeparture();
+    near.session.send(helloOf(), hello);
+    hello.leftAtMs = 5;
+    near.raw.receive(compact.encodeHelloWanted());
+    expect(near.raw.departures).toEqual([hello, hello]);
+    expect(hello.leftAtMs).toBeUndefined();
+    const others = [encodeProbe(1), encodeCustodyAck(["5c".repeat(16) as BundleId])].map((frame) => {
+      const departure = newDeparture();
+      near.session.send(frame, departure);
+      return departure;
+    });
+    expect(near.raw.departures.slice(2)).toEqual(others);
+    expect(near.raw.departures[3]).toBe(others[1]);
   });
 
   test("goes whole over what keeps order, where an answer may take a day", async () => {

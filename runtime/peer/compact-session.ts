@@ -62,6 +62,8 @@ class CompactSession implements Session, Record<keyof Session, unknown> {
   readonly #inward: LinkEnds;
   /** The last one, owned, while the far end may ask for it in full. */
   #hello: Uint8Array | undefined;
+  /** What whoever says hello waits by. */
+  #helloDeparture: Departure | undefined;
   /** Hash of the record that it asked for, as hex. */
   #wantedRecord: string | undefined;
 
@@ -186,7 +188,7 @@ class CompactSession implements Session, Record<keyof Session, unknown> {
     }
   }
 
-  /** Longer than it was, or than the path carries, it goes as it is. */
+  /** Longer than the path carries, it goes as it is. */
   #sendBundle(frame: Uint8Array, departure?: Departure): boolean {
     const { bundle, journey } = decodeBundleFrame(frame);
     const { header } = bundle;
@@ -196,12 +198,20 @@ class CompactSession implements Session, Record<keyof Session, unknown> {
       uses.push(own);
       return referenceTo<T>(own);
     };
+    const theirs: NodeId[] = [];
+    const place = (is: NodeId): compact.Reference<NodeId> => {
+      // What the far end has told of need not be told to it.
+      const index = this.#own.get(is)?.isProven === true ? undefined : this.#far.indexOf(is);
+      if (index === undefined) return refer(is);
+      theirs.push(is);
+      return { index, isReceivers: true };
+    };
     const { seal, rest } = compact.shortenSealed(header.kind, bundle.sealed, refer);
     const short = {
       ...{ kind: header.kind, priority: header.priority, lifetimeMs: header.lifetimeMs },
       ...{ remainingMs: journey.remainingMs, hops: journey.hops, sequence: this.#sent.next, seal, rest },
-      source: header.source === this.#deps.self ? undefined : refer(header.source),
-      destination: header.destination === this.remote ? undefined : refer(header.destination),
+      source: header.source === this.#deps.self ? undefined : place(header.source),
+      destination: header.destination === this.remote ? undefined : place(header.destination),
     };
     const encoded = compact.encodeCompactBundle(short, bundle.id);
     if (encoded.length > this.frameBytesMax) return this.over.send(frame, departure);
@@ -209,15 +219,16 @@ class CompactSession implements Session, Record<keyof Session, unknown> {
     if (this.isReliable) for (const use of uses) use.isProven = true;
     const mayFail = compact.needsReferences(short);
     const kept = mayFail ? frame.slice() : undefined;
-    this.#sent.add({ id: bundle.id, frame: kept, isSettled: false, uses });
+    this.#sent.add({ id: bundle.id, frame: kept, isSettled: false, uses, theirs });
     return this.over.send(encoded, departure);
   }
 
   #onBundle(frame: Uint8Array, handlers: SessionHandlers): void {
     const short = compact.decodeCompactBundle(frame);
+    this.#far.noteBundle();
     const { kind, priority, lifetimeMs, remainingMs, hops, sequence, check, seal } = short;
-    const source = short.source === undefined ? this.remote : this.#far.node(short.source);
-    const destination = short.destination === undefined ? this.#deps.self : this.#far.node(short.destination);
+    const source = short.source === undefined ? this.remote : this.#nodeOf(short.source);
+    const destination = short.destination === undefined ? this.#deps.self : this.#nodeOf(short.destination);
     const session = seal.kind === "later" ? this.#far.session(seal.session) : undefined;
     if (source === undefined || destination === undefined) return this.#askAgain(sequence);
     if (seal.kind === "later" && session === undefined) return this.#askAgain(sequence);
@@ -231,6 +242,10 @@ class CompactSession implements Session, Record<keyof Session, unknown> {
     handlers.frame(encodeBundleFrame(bundle, { remainingMs, hops, trace: [] }));
   }
 
+  #nodeOf(reference: compact.Reference<NodeId>): NodeId | undefined {
+    return reference.isReceivers === true ? this.#own.node(reference) : this.#far.node(reference);
+  }
+
   #askAgain(sequence: number): void {
     if (!this.#questions.take()) return;
     this.#repairs.add(1, { end: "receiver" });
@@ -242,6 +257,7 @@ class CompactSession implements Session, Record<keyof Session, unknown> {
     const sent = this.#sent.get(compact.decodeUnreadable(frame));
     if (sent === undefined || sent.isSettled) return this.#ignored.add(1, { reason: "sequence" });
     for (const use of sent.uses) use.isProven = false;
+    for (const is of sent.theirs) this.#far.forget(is);
     const full = this.#sent.settle(sent);
     // Of a frame that was not kept the source offers the bundle again.
     if (full === undefined) return;
@@ -306,6 +322,7 @@ class CompactSession implements Session, Record<keyof Session, unknown> {
     const recordHash = compact.recordHashOf(record);
     if (formatHex(recordHash) === this.#wantedRecord) return this.over.send(frame, departure);
     this.#hello = frame.slice();
+    this.#helloDeparture = departure;
     return this.over.send(compact.encodeCompactHello({ bootId, storeEpoch, recordHash, wallMs }), departure);
   }
 
@@ -334,7 +351,9 @@ class CompactSession implements Session, Record<keyof Session, unknown> {
     if (!this.#mayControl(hello.length)) return;
     this.#hello = undefined;
     this.#wantedRecord = formatHex(compact.recordHashOf(decodeHello(hello).record));
-    this.over.send(hello);
+    // Until this one has left it is not said again either.
+    if (this.#helloDeparture !== undefined) this.#helloDeparture.leftAtMs = undefined;
+    this.over.send(hello, this.#helloDeparture);
   }
 }
 

@@ -209,13 +209,16 @@ export class Peers {
   /** All neighbours hear what this node says of itself once more, over one link each. */
   sayHelloAgain(): void {
     const hello = helloOf(this.#deps);
-    for (const { links } of this.#peers.values())
-      links
-        .find(
-          ({ session }) =>
-            hello.length <= session.frameBytesMax && this.airtime.take(session, hello.length, "handshakes"),
-        )
-        ?.session.send(hello);
+    const isAffordable = ({ session }: Link) => this.airtime.take(session, hello.length, "handshakes");
+    for (const peer of this.#peers.values()) {
+      // There it takes the place of an older one that waits still.
+      if (peer.best?.isPaced === true) {
+        if (isAffordable(peer.best)) peer.send("control", hello);
+      } else
+        peer.links
+          .find((link) => hello.length <= link.session.frameBytesMax && isAffordable(link))
+          ?.session.send(hello);
+    }
   }
 
   #hearHello(id: NodeId, { record, wallMs, storeEpoch }: Hello): void {

@@ -5,6 +5,8 @@
 import { NODE_ID_CHARS, type NodeId } from "../kernel/ids.ts";
 import { type Reference, REFERENCES_MAX } from "../wire/compact.ts";
 
+/** So many bundles after the far end has used one of its own, it is not spoken of by that any more: each gives three away at most. */
+const FRESH_BUNDLES = 16;
 /** A session id as hex. */
 const SESSION_ID_CHARS = 16;
 
@@ -19,13 +21,26 @@ export interface OwnReference {
 /** Those that this end gives. The one not used for longest gives its index to what comes. */
 export class OwnReferences {
   readonly #entries = new Map<string, OwnReference>();
+  readonly #byIndex: (OwnReference | undefined)[] = [];
+
+  /** Undefined: it has none. */
+  get(is: string): OwnReference | undefined {
+    return this.#entries.get(is);
+  }
 
   use(is: string): OwnReference {
     let entry = this.#entries.get(is);
     if (entry === undefined) entry = { index: this.#freeIndex(), is, isProven: false };
     else this.#entries.delete(is);
     this.#entries.set(is, entry);
+    this.#byIndex[entry.index] = entry;
     return entry;
+  }
+
+  /** The node that the far end means by an index of this end. */
+  node({ index }: Reference<NodeId>): NodeId | undefined {
+    const is = this.#byIndex[index]?.is;
+    return is?.length === NODE_ID_CHARS ? (is as NodeId) : undefined;
   }
 
   #freeIndex(): number {
@@ -42,7 +57,16 @@ export const referenceTo = <T extends string>({ index, is, isProven }: OwnRefere
 
 /** Those that the far end gives. */
 export class FarReferences {
-  readonly #entries: (string | undefined)[] = Array.from({ length: REFERENCES_MAX }, () => undefined);
+  readonly #entries: (string | undefined)[] = [];
+  readonly #indexes = new Map<string, number>();
+  /** By index: how many bundles had come when it was last used. */
+  readonly #usedAt: number[] = [];
+  #bundles = 0;
+
+  /** Another bundle has come. */
+  noteBundle(): void {
+    this.#bundles++;
+  }
 
   node(reference: Reference<NodeId>): NodeId | undefined {
     return this.#resolve(reference, NODE_ID_CHARS) as NodeId | undefined;
@@ -52,9 +76,30 @@ export class FarReferences {
     return this.#resolve(reference, SESSION_ID_CHARS);
   }
 
+  /** By which the far end knows it, if it has spoken of it of late. */
+  indexOf(is: NodeId): number | undefined {
+    const index = this.#indexes.get(is);
+    if (index === undefined || this.#bundles - this.#usedAt[index]! > FRESH_BUNDLES) return undefined;
+    return index;
+  }
+
+  /** The far end does not know it by that any more: not before it speaks of it again. */
+  forget(is: NodeId): void {
+    this.#indexes.delete(is);
+  }
+
   #resolve({ index, is }: Reference<string>, chars: number): string | undefined {
-    if (is !== undefined) this.#entries[index] = is;
+    if (is !== undefined) this.#define(index, is);
     const held = this.#entries[index];
-    return held?.length === chars ? held : undefined;
+    if (held?.length !== chars) return undefined;
+    this.#usedAt[index] = this.#bundles;
+    this.#indexes.set(held, index);
+    return held;
+  }
+
+  #define(index: number, is: string): void {
+    const before = this.#entries[index];
+    if (before !== undefined && this.#indexes.get(before) === index) this.#indexes.delete(before);
+    this.#entries[index] = is;
   }
 }

@@ -1,5 +1,5 @@
 /** Which bundles the sequences of a slow link stand for, of the last 128 in each direction. docs/protocol/slow.md "Sequences". */
-import type { BundleId } from "../kernel/ids.ts";
+import type { BundleId, NodeId } from "../kernel/ids.ts";
 import { nextSequence, sequenceAge, SEQUENCES_MAX } from "../wire/compact.ts";
 import type { OwnReference } from "./references.ts";
 
@@ -14,6 +14,8 @@ export interface SentBundle {
   isSettled: boolean;
   /** What it referred to or defined. */
   readonly uses: readonly OwnReference[];
+  /** Nodes that it named as the far end does. */
+  readonly theirs: readonly NodeId[];
 }
 
 /** Those of this end. */

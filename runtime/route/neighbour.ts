@@ -1,9 +1,10 @@
 /**
  * What the router keeps for one neighbour: its link, the tags that tie frames to this adjacency, and which destinations
- * it still has to be told about. One column is indexed by destination slot, so that a neighbour costs a byte for each
- * destination and no object; what is under way is few and kept apart. Sends nothing itself; updates.ts does.
+ * it still has to be told about. Two columns are indexed by destination slot, so that a neighbour costs two bytes for each
+ * destination and no object. Sends nothing itself; updates.ts does.
  */
 import type { Timer } from "@godwit/sdk";
+import { assert } from "../kernel/errors.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import type { Bottleneck } from "../wire/constants.ts";
 import type { LinkProfile } from "./limits.ts";
@@ -43,9 +44,15 @@ const HINT = 64;
 /** The neighbour can be relied on to hold the proof that the table has now. */
 const PROVEN = 128;
 
+/** Frames under way have numbers of a byte; there are far fewer at once (limits.ts). */
+const FRAME_NUMBERS = 2 ** 8;
+const NO_FRAME = 0;
+
 /** One update frame that has not been acknowledged. */
 export interface FrameInFlight {
   readonly serial: number;
+  /** Of no other that is under way to the same neighbour; 1 to 255. */
+  readonly number: number;
   readonly sentAtMs: number;
   bytes: number;
   readonly slots: number[];
@@ -101,8 +108,8 @@ export class Neighbour {
   badProofs = 0;
   badProofAtMs = 0;
   #flags = new Uint8Array(0);
-  /** By slot: the serial of the newest frame that carries it and has not been acknowledged. */
-  readonly #sent = new Map<number, number>();
+  /** By slot: the number of the newest frame under way that carries it. A map of a whole table's slots would be made anew again and again. */
+  #carriers = new Uint8Array(0);
   readonly #soon = new SlotQueue(IN_SOON);
   readonly #lazy = new SlotQueue(IN_LAZY);
 
@@ -182,7 +189,9 @@ export class Neighbour {
   }
 
   isUnderWay(slot: number): boolean {
-    return this.#sent.has(slot) || (slot < this.#flags.length && (this.#flags[slot]! & SOON) !== 0);
+    return (
+      slot < this.#flags.length && (this.#carriers[slot] !== NO_FRAME || (this.#flags[slot]! & SOON) !== 0)
+    );
   }
 
   /** Whether the neighbour is known to hold the proof that the table has now for the slot. */
@@ -200,9 +209,17 @@ export class Neighbour {
     if (slot < this.#flags.length) this.#flags[slot] = this.#flags[slot]! & ~PROVEN;
   }
 
-  noteSent(slot: number, serial: number, isReachable: boolean): void {
+  /** A frame to be filled; it counts as under way once it is in `inFlight`, which it must be before another one begins. */
+  beginFrame(serial: number, sentAtMs: number): FrameInFlight {
+    let number = 1;
+    while (this.inFlight.some((frame) => frame.number === number)) number++;
+    assert(number < FRAME_NUMBERS, "more updates under way than their numbers have room for");
+    return { serial, number, sentAtMs, bytes: 0, slots: [], proofs: [] };
+  }
+
+  noteSent(slot: number, { number }: FrameInFlight, isReachable: boolean): void {
     this.#reserve(slot);
-    this.#sent.set(slot, serial);
+    this.#carriers[slot] = number;
     const flags = this.#flags[slot]!;
     // The other end may forget a destination that nobody offers any more, and its proof with it.
     this.#flags[slot] = isReachable ? (flags | TOLD) & ~RETRACTED : (flags | RETRACTED) & ~PROVEN;
@@ -217,8 +234,8 @@ export class Neighbour {
     if (at < 0) return undefined;
     const [frame] = this.inFlight.splice(at, 1);
     frame!.slots.forEach((slot, i) => {
-      if (this.#sent.get(slot) !== serial) return;
-      this.#sent.delete(slot);
+      if (this.#carriers[slot] !== frame!.number) return;
+      this.#carriers[slot] = NO_FRAME;
       if ((this.#flags[slot]! & RETRACTED) !== 0)
         this.#flags[slot] = this.#flags[slot]! & ~(TOLD | RETRACTED);
       else if (frame!.proofs[i]! >= 0 && frame!.proofs[i] === seqnoOf(slot)) this.noteProof(slot);
@@ -229,16 +246,17 @@ export class Neighbour {
   /** Puts what the frame carried, and no later one did, back among what leaves soon. */
   revive(frame: FrameInFlight): void {
     for (const slot of frame.slots) {
-      if (this.#sent.get(slot) !== frame.serial) continue;
-      this.#sent.delete(slot);
+      if (this.#carriers[slot] !== frame.number) continue;
+      this.#carriers[slot] = NO_FRAME;
       this.markSoon(slot);
     }
   }
 
   /** A slot has been given to another destination, or the neighbour has forgotten everything about it. */
   resetSlot(slot: number): void {
-    this.#sent.delete(slot);
-    if (slot < this.#flags.length) this.#flags[slot] = this.#flags[slot]! & (IN_SOON | IN_LAZY);
+    if (slot >= this.#flags.length) return;
+    this.#carriers[slot] = NO_FRAME;
+    this.#flags[slot] = this.#flags[slot]! & (IN_SOON | IN_LAZY);
   }
 
   /** The neighbour has forgotten everything: nothing is told, nothing under way. */
@@ -247,7 +265,7 @@ export class Neighbour {
     this.#soon.clear();
     this.#lazy.clear();
     this.#flags.fill(0);
-    this.#sent.clear();
+    this.#carriers.fill(NO_FRAME);
     this.srttMs = undefined;
     this.window = new UpdateWindow();
     this.timeouts = 0;
@@ -262,8 +280,13 @@ export class Neighbour {
   #reserve(slot: number): void {
     if (slot < this.#flags.length) return;
     const length = Math.max(64, slot + 1, Math.ceil(this.#flags.length * 1.5));
-    const flags = new Uint8Array(length);
-    flags.set(this.#flags);
-    this.#flags = flags;
+    this.#flags = grown(this.#flags, length);
+    this.#carriers = grown(this.#carriers, length);
   }
+}
+
+function grown(column: Uint8Array, length: number): Uint8Array<ArrayBuffer> {
+  const longer = new Uint8Array(length);
+  longer.set(column);
+  return longer;
 }

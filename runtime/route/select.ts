@@ -313,6 +313,9 @@ function isRanked(hops: readonly NextHop[]): boolean {
   return true;
 }
 
+/** What lies behind the same neighbours comes by the frame, and thousands of destinations then hold one array. */
+let lastHops: readonly NextHop[] = [];
+
 /** Mostly both planes have the same hops, and then they share the array. */
 function putHops(destination: Destination, plane: PlaneName): boolean {
   const state = destination[plane];
@@ -321,7 +324,11 @@ function putHops(destination: Destination, plane: PlaneName): boolean {
     state.hops = destination.any.hops;
     return true;
   }
-  state.hops = ranked.map((entry) => ({
+  if (isRanked(lastHops)) {
+    state.hops = lastHops;
+    return true;
+  }
+  state.hops = lastHops = ranked.map((entry) => ({
     neighbour: entry.neighbour!.id,
     metric: entry.total,
     mtu: mtuOf(entry),

@@ -100,7 +100,7 @@ export class UpdateSender {
     const core = this.#core;
     const bytesMax = Math.max(UPDATE_MTU_MIN, Math.min(neighbour.link.mtu, UPDATE_FRAME_BYTES));
     const serial = this.#nextSerial();
-    const frame: FrameInFlight = { serial, sentAtMs: core.now(), bytes: 0, slots: [], proofs: [] };
+    const frame = neighbour.beginFrame(serial, core.now());
     const capacity = Math.min(bytesMax, UPDATE_HEADER_BYTES + neighbour.soonCount * UPDATE_ENTRY_BYTES_MAX);
     let writer: Writer | undefined;
     neighbour.drainSoon((slot, hint) => {
@@ -139,7 +139,7 @@ export class UpdateSender {
     this.#lowerDistances(destination, any.metric, bulk.metric);
     const out = writer ?? beginUpdate(neighbour.peerTag, frame.serial, frameBytes);
     appendUpdateEntry(out, destination.id, any, bulk, proof);
-    neighbour.noteSent(slot, frame.serial, isReachable);
+    neighbour.noteSent(slot, frame, isReachable);
     frame.slots.push(slot);
     const keepsProof = proof !== undefined && (isReachable || destination.id === neighbour.id);
     frame.proofs.push(keepsProof ? proof.seqno : -1);

@@ -4,7 +4,7 @@
  * GODWIT_DECODE; nothing is allocated on the word of a length field.
  */
 import { godwitError } from "../kernel/errors.ts";
-import { formatNodeId, NODE_ID_BYTES, nodeIdBytes, type NodeId } from "../kernel/ids.ts";
+import { formatNodeIdAt, NODE_ID_BYTES, nodeIdBytes, type NodeId } from "../kernel/ids.ts";
 
 const textDecoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const textEncoder = new TextEncoder();
@@ -88,7 +88,7 @@ export class Reader {
   }
 
   nodeId(): NodeId {
-    return formatNodeId(this.bytes(NODE_ID_BYTES));
+    return formatNodeIdAt(this.#bytes, this.#take(NODE_ID_BYTES));
   }
 
   rest(): Uint8Array {

@@ -21,10 +21,12 @@ const CHECK_BYTES = { whole: 2, referred: 3 } as const;
 const ACK_CHECK_BYTES = 2;
 const RECORD_HASH_BYTES = 8;
 
-/** A node of a bundle: an end of the link (undefined), or what `index` stands for; with `is`, from now on. */
+/** What `index` stands for; with `is`, from now on. */
 export interface Reference<T> {
   readonly index: number;
   readonly is?: T | undefined;
+  /** The index is one that the receiver of the frame gave, for its own frames. Of nodes alone. */
+  readonly isReceivers?: true;
 }
 
 /** How the sealed bytes stand in the frame. */
@@ -59,7 +61,7 @@ export interface CompactBundle {
 const SealCode = { asIs: 0, first: 1, later: 2, laterDefined: 3 } as const;
 /** Of receipts, which no session seals. */
 const RECEIPTS_CODE = 1;
-const PlaceCode = { end: 0, referred: 1, defined: 2 } as const;
+const PlaceCode = { end: 0, referred: 1, defined: 2, receivers: 3 } as const;
 
 /** What the sealed bytes of a bundle become. `session` names the session of a `later`. */
 export function shortenSealed(
@@ -160,13 +162,16 @@ const typeOf = (kind: number): number =>
       ? FrameType.compactReceipts
       : FrameType.compactBundle;
 
-const placeCode = (place: Reference<NodeId> | undefined): number =>
-  place === undefined ? PlaceCode.end : place.is === undefined ? PlaceCode.referred : PlaceCode.defined;
+function placeCode(place: Reference<NodeId> | undefined): number {
+  if (place === undefined) return PlaceCode.end;
+  if (place.isReceivers === true) return PlaceCode.receivers;
+  return place.is === undefined ? PlaceCode.referred : PlaceCode.defined;
+}
 
 function readPlace(reader: Reader, code: number): Reference<NodeId> | undefined {
   if (code === PlaceCode.end) return undefined;
-  if (code > PlaceCode.defined) throw decodeError("a node of a compact bundle is in no known form");
   const index = reader.u8();
+  if (code === PlaceCode.receivers) return { index, isReceivers: true };
   return code === PlaceCode.referred ? { index } : { index, is: reader.nodeId() };
 }
 

@@ -147,7 +147,12 @@ function wireTargets(): Target[] {
   const receipts = [one, vector("receiptBody")];
   const bodies = [message.encodeReceiptBody([one, one], fill(64, 1)), vector("receiptBody")];
   const compactBundles = [
-    ...[vector("compactBundleFirst"), vector("compactBundleReferred"), vector("compactBundleDefined")],
+    ...[
+      vector("compactBundleFirst"),
+      vector("compactBundleReferred"),
+      vector("compactBundleAnswering"),
+      vector("compactBundleDefined"),
+    ],
     ...[vector("compactReceipts"), vector("compactClaim")],
   ];
   return [

@@ -56,11 +56,9 @@ export class EdgesWorld {
     readonly atMs: number;
   }[] = [];
   readonly #options: EdgesWorldOptions;
-  readonly #callsigns: string[];
 
   constructor(options: EdgesWorldOptions) {
     this.#options = options;
-    this.#callsigns = [...options.callsigns];
     const { seed } = options;
     for (const [index, callsign] of options.callsigns.entries()) this.#addNode(index, callsign);
     const random = seededRandom(seed * 31 + 5);
@@ -85,7 +83,7 @@ export class EdgesWorld {
   }
 
   rename(index: number, callsign: string): void {
-    this.#callsigns[index] = callsign;
+    this.nodes[index]!.startsAs = callsign;
     this.nodes[index]!.crash("kill");
     this.start(index);
   }
@@ -131,10 +129,7 @@ export class EdgesWorld {
           time: this.time,
           limits: custodyLimitsDefault,
           commitDelayMs: 1,
-          settings: () => {
-            const name = this.#callsigns[index]!;
-            return { callsign: name, location: name.split("-")[0]!, ...settings?.(index) };
-          },
+          settings: () => settings?.(index) ?? {},
         },
         (other) => this.nodes[other]!,
         (node) => ({

@@ -108,7 +108,7 @@ describe("a node that never had any link but the radio", () => {
   });
 
   test("mail sent before there is a gateway waits for one and asks it", () => {
-    const world = worldOf(8, {}, GATE_E);
+    const world = worldOf(8, { loss: 0.1 }, GATE_E);
     const sent = world.send(EAST, "CTY-A", "early");
     world.run(20);
     expect(sent().state).toBe("queued");

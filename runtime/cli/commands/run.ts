@@ -10,6 +10,7 @@ import { shortId } from "../../kernel/ids.ts";
 import { every, sleep, systemClock } from "../../kernel/clock.ts";
 import { forbidCoreDumps } from "../../init/core-dumps.ts";
 import { releaseStartCode } from "../../kernel/memory.ts";
+import { giveBackAfterWork } from "../../kernel/rest.ts";
 import { takeListeners } from "../../init/activation.ts";
 import { openNotifier, Service } from "../../init/notify.ts";
 import { createColours, wantsColour } from "../../kernel/colours.ts";
@@ -91,6 +92,7 @@ export const run: CommandModule = {
     const settled = systemClock.after(SETTLED_MS, () =>
       log.debug("start code released", { bytes: releaseStartCode() }),
     );
+    const rest = giveBackAfterWork(systemClock);
     signals.onHangup(() => {
       service
         .reloading(() => node.reload())
@@ -104,6 +106,7 @@ export const run: CommandModule = {
     // Nothing is read anew for a node that goes.
     signals.onHangup(() => {});
     settled.cancel();
+    rest.cancel();
     service.stopping();
     log.info("stopping", { signal: name });
     const deadline = systemClock.after(STOP_MAX_MS, () => {

@@ -14,6 +14,9 @@ import { createDirectory } from "./directory.ts";
  */
 const NEWCOMER_MS = 2_000;
 
+/** What a frame of mail counts as beside its bytes, most of its garbage being none: rows, promises, timers. */
+const FRAME_GARBAGE_BYTES = 2 * 1_024;
+
 export function custodyPart({ mesh, deps, kept }: PartContext): PartOf<Custody> {
   const { identity, network, clock, time, random, log, metrics, store, callsign, location } = deps;
   /** One object, which all of custody looks at for each message. */
@@ -90,7 +93,10 @@ export function custodyPart({ mesh, deps, kept }: PartContext): PartOf<Custody> 
     frames: [
       {
         types: [FrameType.bundle, FrameType.chunk],
-        take: (from, type, frame) => custody.onFrame(from, type, frame),
+        take(from, type, frame) {
+          custody.onFrame(from, type, frame);
+          deps.heap?.spend(frame.length + FRAME_GARBAGE_BYTES);
+        },
       },
     ],
     packets: [

@@ -115,7 +115,7 @@ export class AirtimeLedger {
       // Sent again it may need a longer check.
       return { kind: kindOf(kind), key: `bundle ${formatHex(check.subarray(0, 2))} ${Bun.hash(rest)}` };
     }
-    if (type === FrameType.compactHello) return { kind: "handshakes", key: "hello" };
+    if (type === FrameType.compactHello) return { kind: "handshakes", key: "hello short" };
     if (type === FrameType.helloWanted) return { kind: "handshakes", key: undefined };
     if (type >= FrameType.compactAck && type <= FrameType.compactUnreadable)
       return { kind: "custody", key: undefined };

@@ -1,5 +1,5 @@
 /**
- * `bun run sim:radio [SCENARIO...] [--seed N] [--mtu BYTES] [--own SHARE] [--modem] [--beacons] [--json]`: worlds on radio channels
+ * `bun run sim:radio [SCENARIO...] [--seed N [--count N]] [--mtu BYTES] [--own SHARE] [--modem] [--beacons] [--json]`: worlds on radio channels
  * (scenarios.ts), a few lines for each: mail, airtime by what it was for, what was repeated too early. `--own`: of the airtime for
  * each node, 0 to 1; `--modem`: a bare modem with datagrams of 508 bytes and no signatures; `--beacons`: nobody has an endpoint written
  * down, all have to hear of each other. Exit 1 where an oracle found a fault.
@@ -7,6 +7,7 @@
 import { parseArgs } from "node:util";
 import { bareModem } from "./lora.ts";
 import { reportLines } from "./report.ts";
+import type { RadioWorldOptions } from "./options.ts";
 import { scenarios } from "./scenarios.ts";
 import { RadioWorld } from "./world.ts";
 
@@ -14,6 +15,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     seed: { type: "string", default: "1" },
+    count: { type: "string", default: "1" },
     mtu: { type: "string" },
     own: { type: "string" },
     modem: { type: "boolean", default: false },
@@ -39,14 +41,21 @@ for (const name of positionals.length > 0 ? positionals : Object.keys(scenarios)
     ...(values.beacons ? { isConfigured: false } : {}),
     ...(values.own === undefined ? {} : { ownShare: Number(values.own), dutyCycle: 1 }),
   };
+  for (let i = 0; i < Number(values.count); i++)
+    await run(name, { ...scenario(Number(values.seed) + i), ...changed });
+}
+process.exit(failed === 0 ? 0 : 1);
+
+async function run(name: string, options: RadioWorldOptions): Promise<void> {
   const before = process.cpuUsage();
-  const found = new RadioWorld({ ...scenario(Number(values.seed)), ...changed }).run();
+  const found = new RadioWorld(options).run();
   await Bun.sleep(0);
   const rejections = unhandled.splice(0).map((text) => `nobody handled: ${text}`);
   const result = { ...found, faults: [...found.faults, ...new Set(rejections)] };
   const { user, system } = process.cpuUsage(before);
   if (result.faults.length > 0) failed++;
-  if (values.json) console.log(JSON.stringify({ scenario: name, seed: Number(values.seed), ...result }));
-  else for (const line of reportLines(name, result, (user + system) / 1e6)) console.log(line);
+  if (values.json) console.log(JSON.stringify({ scenario: name, seed: options.seed, ...result }));
+  else
+    for (const line of reportLines(`${name} ${options.seed}`, result, (user + system) / 1e6))
+      console.log(line);
 }
-process.exit(failed === 0 ? 0 : 1);

@@ -51,7 +51,8 @@ export const earshot = (seed: number, foreignShare: number, isForeignLate = true
   nodes: 10,
   startMinutes: 180,
   warmUpMinutes: 240,
-  practiceMinutes: 720,
+  // Forty-five links take all that control may have for 12 h.
+  practiceMinutes: 2_160,
   minutes: 120,
   drainMinutes: 200,
   foreignShare,
@@ -100,7 +101,8 @@ export const edge = (seed: number): RadioWorldOptions => ({
   ...base,
   seed,
   nodes: 5,
-  warmUpMinutes: 60,
+  // Links are made within the budget of all control: they stand before mail counts.
+  warmUpMinutes: 960,
   minutes: 120,
   drainMinutes: 200,
   introduced: true,
@@ -118,6 +120,14 @@ export const edge = (seed: number): RadioWorldOptions => ({
     const [fast, slow] = [random.below(2), 2 + random.below(3)];
     return random.float() < 0.5 ? [fast, slow] : [slow, fast];
   },
+});
+
+/** The same, one of them out of earshot for a day that begins with the mail. */
+export const dayApart = (seed: number): RadioWorldOptions => ({
+  ...edge(seed),
+  cellars: [{ node: 2, fromMs: HOUR_MS, forMs: DAY_MS }],
+  lifetimeMs: 2 * DAY_MS,
+  drainMinutes: 49 * 60,
 });
 
 const ISLANDS = 5;
@@ -174,4 +184,5 @@ export const scenarios: Readonly<Record<string, (seed: number) => RadioWorldOpti
   "line-5": (seed) => line(seed, 5),
   bridge,
   edge,
+  "day-apart": dayApart,
 };

@@ -116,7 +116,20 @@ export class RadioWorld {
     this.#advance(drainMinutes * 60_000, () => this.ledger.open.length === 0);
     this.ledger.checkEnd();
     for (const text of this.loops.audit()) this.#fault(text);
+    this.#checkBudgets();
     return this.#result();
+  }
+
+  /** Nobody had more of the air than is his, by all the oracle of airtime saw. */
+  #checkBudgets(): void {
+    const { ownShare, burstMs, mtu } = this.#options;
+    // What is saved up, and the frame that uses up the last of it.
+    const mostMs = burstMs + ownShare * this.time.nowMs + 2 * this.channel.airtimeOf(mtu, "all");
+    for (const [node, radio] of this.radios.entries()) {
+      const kinds = radio === undefined ? [] : [...(this.airtime.byNode.get(radio.address)?.values() ?? [])];
+      const ms = kinds.reduce((sum, one) => sum + one, 0);
+      if (ms > mostMs) this.#fault(`n${node} was on the air for ${ms} ms, at most ${mostMs}`);
+    }
   }
 
   #advance(forMs: number, isDone: () => boolean = () => false): void {

@@ -1,0 +1,33 @@
+/** Names and records asked for over a channel, by nodes that nobody introduced: real sessions, real seals. */
+import { expect, test } from "bun:test";
+import { edge } from "./scenarios.ts";
+import { RadioWorld } from "./world.ts";
+
+test.each([1, 2, 3])(
+  "whoever has the radio alone writes to whom it never met, and is answered (seed %d)",
+  (seed) => {
+    // Air enough: what is measured is who knows whom.
+    const air = { mtu: 1_000, ownShare: 1, burstMs: 3_600_000, dutyCycle: 1, mailPerHour: 12 };
+    let widest = 0;
+    const world = new RadioWorld({
+      ...edge(seed),
+      ...air,
+      minutes: 60,
+      introduced: false,
+      mutate(mesh) {
+        const tell = mesh.peers.tell.bind(mesh.peers);
+        mesh.peers.tell = (to, lane, frame, part) => {
+          if (part === "lookups") widest = Math.max(widest, frame.length);
+          return tell(to, lane, frame, part);
+        };
+      },
+    });
+    const { faults, sent, delivered } = world.run();
+    expect(faults).toEqual([]);
+    expect(sent).toBeGreaterThan(5);
+    expect(delivered).toBe(1);
+    expect(widest).toBeGreaterThan(100);
+    // With what the link adds, within one packet.
+    expect(widest + 11).toBeLessThanOrEqual(200);
+  },
+);
