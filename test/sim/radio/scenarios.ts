@@ -125,7 +125,8 @@ export const edge = (seed: number): RadioWorldOptions => ({
 /** The same, one of them out of earshot for a day that begins with the mail. */
 export const dayApart = (seed: number): RadioWorldOptions => ({
   ...edge(seed),
-  cellars: [{ node: 2, fromMs: HOUR_MS, forMs: DAY_MS }],
+  // From when mail counts.
+  cellars: [{ node: 2, fromMs: 16 * HOUR_MS, forMs: DAY_MS }],
   lifetimeMs: 2 * DAY_MS,
   drainMinutes: 49 * 60,
 });
