@@ -217,6 +217,23 @@ describe("the oracles see", () => {
   });
 });
 
+/** GOALS row 11: a day and a half for the links, then mail at half of what the airtime of these nodes carries. */
+describe("ten nodes in earshot on 1,074 bit/s", () => {
+  for (const [seed, foreign] of [
+    [1, 0],
+    [2, 0.3],
+    [3, 0.6],
+  ] as const)
+    test(`with ${foreign * 100} % foreign traffic control is at most 2 % of the channel, and mail is there within 10 min`, () => {
+      const result = run(`earshot, ${foreign * 100} % foreign`, earshot(seed, foreign));
+      expect(result.faults).toEqual([]);
+      expect(result.sent).toBeGreaterThan(50);
+      expect(Math.max(result.control, result.talkControl)).toBeLessThanOrEqual(0.02);
+      expect(result.onTime).toBeGreaterThanOrEqual(0.9);
+      expect(result.early.length).toBeLessThan(10);
+    });
+});
+
 describe("ten nodes in earshot that know nothing but what they hear", () => {
   /** Two hours in which pairs write to each other; then what is heard while mail is offered. */
   const heard = (seed: number, foreignShare: number): RadioWorldOptions => ({
