@@ -112,15 +112,21 @@ export class Lanes {
     this.#feeding.add(lane);
     const parked = this.backlog.takeReady(lane, Math.min(room, FETCH_MAX));
     this.#fetch(lane, parked, false).then(
-      () => {
+      (isSome) => {
         this.#feeding.delete(lane);
-        this.feed(lane);
+        // A way that comes and goes must not make the same rows be read without end.
+        if (isSome) this.feed(lane);
+        else this.#feedLater(lane);
       },
       () => {
         this.#feeding.delete(lane);
-        if (!this.#isStopped) this.#ctx.clock.after(FETCH_RETRY_MS, () => this.feed(lane));
+        this.#feedLater(lane);
       },
     );
+  }
+
+  #feedLater(lane: string): void {
+    if (!this.#isStopped) this.#ctx.clock.after(FETCH_RETRY_MS, () => this.feed(lane));
   }
 
   feedAll(isMeant: (lane: string) => boolean): void {
@@ -137,13 +143,14 @@ export class Lanes {
     this.#timer?.cancel();
   }
 
-  /** Each is used in the order of arrival. Should the store fail, those that were not read are in the backlog again. */
-  async #fetch(lane: string, parked: readonly Parked[], isOver: boolean): Promise<void> {
+  /** Each is used in the order of arrival. Should the store fail, those that were not read are in the backlog again. False: so are all. */
+  async #fetch(lane: string, parked: readonly Parked[], isOver: boolean): Promise<boolean> {
     const left = new Map(parked.map((one) => [one.order, one]));
     const reading = this.#readAll(lane, left, isOver);
     for (const { order } of parked) this.#fetching.set(order, reading);
     try {
       await reading;
+      return left.size < parked.length;
     } finally {
       for (const { order } of parked) this.#fetching.delete(order);
       for (const one of left.values()) this.backlog.add(lane, one);
