@@ -7,6 +7,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
+import { PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN } from "../../runtime/wire/constants.ts";
 import { Slowness } from "../../scripts/slowness.ts";
 import { NetLab, whyNoNetLab } from "../../scripts/netlab.ts";
 import type { NetHost } from "../../scripts/netlab-parts.ts";
@@ -128,7 +129,12 @@ describe.skipIf(why !== undefined && process.env["CI"] !== "true")(title, () => 
       const [, , , name, , , host, address, port, text] = line.split(";");
       expect([name, host, port]).toEqual([short, `${short}.local`, "4860"]);
       expect(own.flatMap(({ addresses }) => Object.values(addresses) as string[])).toContain(address!);
-      for (const pair of [`id=${id}`, "callsign=DUN-A", "protocol=1-1"]) expect(text).toContain(`"${pair}"`);
+      for (const pair of [
+        `id=${id}`,
+        "callsign=DUN-A",
+        `protocol=${PROTOCOL_VERSION_MIN}-${PROTOCOL_VERSION_MAX}`,
+      ])
+        expect(text).toContain(`"${pair}"`);
     }
     expect(avahi.types().some((line) => line.includes("_godwit._tcp"))).toBe(true);
 
