@@ -309,7 +309,16 @@ export class Ledger {
   }
 
   #wereApart(sent: Sent, a: Copy, b: Copy): boolean {
-    return a.disk !== b.disk && [a, b].some((copy) => this.#wasAlone(copy) || this.#wasUnheard(sent, copy));
+    if (a.disk === b.disk) return false;
+    if ([a, b].some((copy) => this.#wasAlone(copy) || this.#wasUnheard(sent, copy))) return true;
+    return this.#wasUnderWay(a, b) || this.#wasUnderWay(b, a);
+  }
+
+  /** The machine that delivered it is gone for good, and with it what knew of that; another copy had left its source before that could have a receipt. */
+  #wasUnderWay(delivered: Copy, stray: Copy): boolean {
+    const goneMs = this.#gone.get(delivered.disk);
+    if (goneMs === undefined || deliveredMs(stray) < goneMs) return false;
+    return Date.parse(stray.message.trace[0]?.at ?? "") < deliveredMs(delivered) + RECEIPT_MS;
   }
 
   #wasAlone(copy: Copy): boolean {
