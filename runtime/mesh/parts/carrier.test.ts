@@ -29,9 +29,12 @@ test("ways over slow links alone are slow, as to everybody over the gateway of a
 
 test("one way that is fit for bulk is enough not to be slow, and no way is none", () => {
   const { id } = generateIdentity(seededRandom(7));
-  const isSlow = (any: number, bulk: number): boolean => {
-    const nextHops = (_: unknown, plane: "any" | "bulk") => Array.from({ length: { any, bulk }[plane] });
+  const isSlow = (any: number, bulk: number, bottleneck = 2): boolean => {
+    const nextHops = (_: unknown, plane: "any" | "bulk") =>
+      Array.from({ length: { any, bulk }[plane] }, () => ({ bottleneck }));
     return createCarrier(id, { router: { nextHops } } as unknown as MeshParts, () => false).isSlow(id);
   };
   expect([isSlow(2, 0), isSlow(2, 1), isSlow(1, 1), isSlow(0, 0)]).toEqual([true, false, false, false]);
+  // The way for bulk is not there yet, and no link of the other is slow.
+  expect(isSlow(2, 0, 0)).toBe(false);
 });

@@ -3,7 +3,7 @@ import { shortId, type NodeId } from "../../kernel/ids.ts";
 import { decideForward, type NextHop } from "../../route/decide.ts";
 import type { Carrier } from "../../custody/context.ts";
 import { BULK_BYTES } from "../../custody/forwarding/ready-queue.ts";
-import { HOP_LIMIT } from "../../wire/constants.ts";
+import { BottleneckClass, HOP_LIMIT } from "../../wire/constants.ts";
 import type { MeshParts } from "../seen.ts";
 
 /** Round trip to a neighbour that was not measured, ms. */
@@ -15,7 +15,11 @@ export const queueDelayTo = ({ peers }: Pick<MeshParts, "peers">, id: NodeId): n
 
 /** Ways lead to the node, and each of them over a slow link. */
 export const isSlowTo = ({ router }: Pick<MeshParts, "router">, to: NodeId): boolean =>
-  router.nextHops(to, "bulk").length === 0 && router.nextHops(to, "any").length > 0;
+  router.nextHops(to, "bulk").length === 0 && isOverSlow(router.nextHops(to, "any"));
+
+/** For a moment a way for bulk may be missing where no link is slow. */
+const isOverSlow = (hops: readonly NextHop[]): boolean =>
+  hops.length > 0 && hops.every(({ bottleneck }) => bottleneck === BottleneckClass.slow);
 
 /** `isNewcomer`: nothing is handed to the node over its own link yet; what goes another way goes on. */
 export function createCarrier(self: NodeId, mesh: MeshParts, isNewcomer: (id: NodeId) => boolean): Carrier {
