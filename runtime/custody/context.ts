@@ -439,6 +439,8 @@ export interface Holding {
   relayedTo?: NodeId;
   /** Monotonic ms of that, and how often one did, for `source`. */
   relayedAtMs?: number;
+  /** Monotonic ms of the first acknowledgement since it was last offered, for `source`. */
+  slowSinceMs?: number;
   relays?: number;
   /** Refusals in a row for want of room: each makes the next pause longer. */
   refusals?: number;

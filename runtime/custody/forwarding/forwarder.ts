@@ -211,6 +211,7 @@ export class Forwarder {
     if (isRepeated) return;
     const pauseMs = this.#windows.receiptMs(holding, by, this.#ctx.limits);
     holding.relays = (holding.relays ?? 0) + 1;
+    holding.slowSinceMs = this.#nowMs();
     holding.wakeAtMs = this.#nowMs() + pauseMs * (0.9 + this.#ctx.random.float() / 5);
     this.#wake(this.#due.bundles, holding, holding.wakeAtMs);
   }
@@ -478,7 +479,7 @@ export class Forwarder {
     if (!this.#holdings.has(holding)) return; // went with another one that was due
     if (holding.deadlineMs <= nowMs) return this.#expire(holding);
     if (holding.wakeAtMs <= nowMs && (holding.state === "paused" || holding.state === "relayed"))
-      this.#makeReady(holding);
+      if (!this.#windows.staysRelayed(holding, nowMs)) this.#makeReady(holding);
     if (holding.state === "ready") destinations.add(holding.header.destination);
     const askAgainMs = earliestAfter(holding.refusedBy, nowMs) ?? Number.POSITIVE_INFINITY;
     this.#due.bundles.set(holding, Math.min(holding.deadlineMs, holding.wakeAtMs, askAgainMs));

@@ -158,8 +158,22 @@ describe("what is under way", () => {
     Object.assign(link, { isReliable: false, answerMs: 30_000 });
     expect(pauses([0, 1, 20])).toEqual([240_000, 480_000, 3_600_000]);
     Object.assign(link, { isReliable: true, answerMs: 0, isSlow: true });
-    expect(pauses([0, 1])).toEqual([600_000, 1_200_000]);
+    const relayed = (relays: number) => ({
+      ...holding(1),
+      ...({ state: "relayed", relays, slowSinceMs: 0 } as const),
+    });
+    const stays = (relays: number, atMs: number) => all.staysRelayed(relayed(relays), atMs);
+    expect([stays(1, 599_999), stays(1, 600_000), stays(2, 1_199_999), stays(2, 1_200_000)]).toEqual([
+      true,
+      false,
+      true,
+      false,
+    ]);
+    // A link that stalled seemed slow, and is not any more: at the next look it goes.
+    const one = relayed(1);
+    expect([all.staysRelayed(one, 15_000), one.wakeAtMs]).toEqual([true, 30_000]);
     link.isSlow = false;
+    expect(all.staysRelayed(one, 30_000)).toBe(false);
   });
 
   test("is not overdue for a minute while it arrives itself, and yields to a whole one after 10 s", () => {

@@ -32,6 +32,10 @@ const ROUNDS = 2;
 
 type ReceiptLimits = Pick<CustodyLimits, "reofferFirstMs" | "reofferCapMs">;
 
+const RECEIPT_SLOW_MAX_MS = 3_600_000;
+/** Between two looks at whether only slow links lead. */
+const SLOW_LOOK_MS = 15_000;
+
 interface Flight {
   readonly holding: Holding;
   readonly sinceMs: number;
@@ -200,13 +204,22 @@ export class Windows {
   }
 
   /** How long a source waits for the receipt of what this neighbour acknowledged before it offers it again, ms. */
-  receiptMs({ header, relays = 0 }: Holding, by: NodeId, limits: ReceiptLimits): number {
+  receiptMs({ relays = 0 }: Holding, by: NodeId, limits: ReceiptLimits): number {
     const { reofferFirstMs, reofferCapMs } = limits;
     const carrier = this.#carrier;
     const answerMs = this.#waitsLong(by) ? RECEIPT_ROUNDS * carrier.answerMs!(by) : 0;
-    const slowMs = carrier.isSlow(header.destination) ? RECEIPT_SLOW_MS : 0;
-    const firstMs = Math.max(reofferFirstMs, answerMs, slowMs);
+    const firstMs = Math.max(reofferFirstMs, answerMs);
     return Math.min(Math.max(reofferCapMs, firstMs), firstMs * 2 ** Math.min(relays, 20));
+  }
+
+  /** Its receipt is not late yet where only slow links lead: it is looked at again. Asked each time, because a link that stalls seems slow for a while. */
+  staysRelayed(holding: Holding, nowMs: number): boolean {
+    const { state, header, relays = 1, slowSinceMs } = holding;
+    if (state !== "relayed" || slowSinceMs === undefined) return false;
+    const untilMs = slowSinceMs + Math.min(RECEIPT_SLOW_MAX_MS, RECEIPT_SLOW_MS * 2 ** (relays - 1));
+    if (nowMs >= untilMs || !this.#carrier.isSlow(header.destination)) return false;
+    holding.wakeAtMs = Math.min(untilMs, nowMs + SLOW_LOOK_MS);
+    return true;
   }
 
   #waitsLong(to: NodeId): boolean {
