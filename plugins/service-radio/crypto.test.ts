@@ -1,5 +1,14 @@
 import { describe, expect, test } from "bun:test";
-import { channelHash, cryptChannel, expandPsk, isPublicPsk, numberOfKey, openPkc, sealPkc, sharedKey } from "./crypto.ts";
+import {
+  channelHash,
+  cryptChannel,
+  expandPsk,
+  isPublicPsk,
+  numberOfKey,
+  openPkc,
+  sealPkc,
+  sharedKey,
+} from "./crypto.ts";
 
 const bytes = (hex: string) => Uint8Array.from(Buffer.from(hex, "hex"));
 const hex = (of: Uint8Array | undefined) => of && Buffer.from(of).toString("hex");

@@ -69,7 +69,14 @@ describe("regions and presets", () => {
   });
 
   test("settings by hand are taken where a chip has them", () => {
-    const custom = { usePreset: false, modemPreset: 0, region: 3, bandwidth: 62, spreadFactor: 9, codingRate: 5 };
+    const custom = {
+      usePreset: false,
+      modemPreset: 0,
+      region: 3,
+      bandwidth: 62,
+      spreadFactor: 9,
+      codingRate: 5,
+    };
     expect(modemOf(custom)).toMatchObject({ bandwidthHz: 62_500, spreadingFactor: 9, codingRate: 5 });
     expect(modemOf({ ...custom, spreadFactor: 0 })).toBeUndefined();
     expect(modemOf({ ...custom, codingRate: 9 })).toBeUndefined();

@@ -146,7 +146,11 @@ declare module "@meshtastic/protobufs" {
       uplinkEnabled: boolean;
       downlinkEnabled: boolean;
     };
-    type Channel = Message<"meshtastic.Channel"> & { index: number; settings?: ChannelSettings; role: number };
+    type Channel = Message<"meshtastic.Channel"> & {
+      index: number;
+      settings?: ChannelSettings;
+      role: number;
+    };
     const ChannelSettingsSchema: GenMessage<ChannelSettings>;
     const ChannelSchema: GenMessage<Channel>;
     const Channel_Role: { readonly DISABLED: 0; readonly PRIMARY: 1; readonly SECONDARY: 2 };
@@ -172,7 +176,16 @@ declare module "@meshtastic/protobufs" {
       payloadVariant:
         | { case: "lora"; value: Config_LoRaConfig }
         | {
-            case: "device" | "position" | "power" | "network" | "display" | "bluetooth" | "security" | "sessionkey" | "deviceUi";
+            case:
+              | "device"
+              | "position"
+              | "power"
+              | "network"
+              | "display"
+              | "bluetooth"
+              | "security"
+              | "sessionkey"
+              | "deviceUi";
             value: Message;
           }
         | { case: undefined; value?: undefined };

@@ -1,6 +1,8 @@
 import { afterEach, describe, expect, test } from "bun:test";
+import type { Log } from "@godwit/sdk";
 import { ManualClock, seededRandom } from "@godwit/sdk/testkit";
 import { create } from "@bufbuild/protobuf";
+import { WireType } from "@bufbuild/protobuf/wire";
 import { Mesh } from "@meshtastic/protobufs";
 import { BROADCAST, FakeEther, FakeRadio, type FakeRadioOptions, packetOf, quiet, until } from "./testing.ts";
 import { type Ignored, RadioSession, type SendRequest } from "./session.ts";
@@ -12,7 +14,7 @@ afterEach(async () => {
   for (const end of ends.splice(0).reverse()) await end();
 });
 
-const silent = { debug() {}, info() {}, warn() {}, error() {} };
+const silent: Log = { debug() {}, info() {}, warn() {}, error() {}, child: () => silent };
 
 function bench(options: FakeRadioOptions = {}, ether = new FakeEther()) {
   const radio = new FakeRadio(ether, options);
@@ -38,7 +40,11 @@ function bench(options: FakeRadioOptions = {}, ether = new FakeEther()) {
   };
   ends.push(stop);
   const phase = (wanted: string, stepMs = 0) =>
-    until(() => session.phase === wanted, () => `it is ${session.phase}: ${session.trouble}`, () => clock.advance(stepMs));
+    until(
+      () => session.phase === wanted,
+      () => `it is ${session.phase}: ${session.trouble}`,
+      () => clock.advance(stepMs),
+    );
   return { radio, ether, clock, session, packets, ignored, phase, stop };
 }
 
@@ -172,7 +178,7 @@ describe("a session", () => {
     await phase("ready");
     const packet = packetOf(5, BROADCAST, 413, Uint8Array.of(1));
     // Field 22, as 2.8 marks what was signed.
-    packet.$unknown = [{ no: 22, wireType: 0, data: Uint8Array.of(1) }];
+    packet.$unknown = [{ no: 22, wireType: WireType.Varint, data: Uint8Array.of(1) }];
     radio.deliver(packet);
     await until(() => packets.length === 1, "it comes");
     expect(packets[0]?.$unknown).toMatchObject([{ no: 22 }]);
@@ -224,7 +230,11 @@ describe("sending", () => {
     session.send(request({ payload: Uint8Array.of(1, 2, 3) }), (outcome) => outcomes.push(outcome));
     await until(() => ether.sent.length === 1, "it is sent");
     expect(outcomes).toEqual([]);
-    await until(() => outcomes.length === 1, "it has left", () => clock.advance(50));
+    await until(
+      () => outcomes.length === 1,
+      "it has left",
+      () => clock.advance(50),
+    );
     expect(outcomes).toEqual(["left"]);
     expect(ether.sent[0]?.packet).toMatchObject({ to: BROADCAST, hopLimit: 0, wantAck: false });
     expect(session.airtime.totalMs).toBeCloseTo(session.airtimeOf(3, 413, BROADCAST), 6);
@@ -239,8 +249,14 @@ describe("sending", () => {
     await until(() => ether.sent.length === 2, "two are sent");
     await quiet();
     expect(ether.sent.length).toBe(2);
-    await until(() => left.length === 5, "all have left", () => clock.advance(100));
-    const order = ether.sent.map(({ packet }) => packet.payloadVariant.case === "decoded" && packet.payloadVariant.value.payload[0]);
+    await until(
+      () => left.length === 5,
+      "all have left",
+      () => clock.advance(100),
+    );
+    const order = ether.sent.map(
+      ({ packet }) => packet.payloadVariant.case === "decoded" && packet.payloadVariant.value.payload[0],
+    );
     // The first goes alone: how long the queue is nobody has said yet.
     expect(order).toEqual([0, 4, 3, 1, 2]);
   });
@@ -253,14 +269,26 @@ describe("sending", () => {
     await quiet();
     const outcomes: Outcome[] = [];
     session.send(request({ lifetimeMs: 3_600_000 }), (outcome) => outcomes.push(outcome));
-    await until(() => outcomes.length === 1, "it ends", () => clock.advance(5_000));
+    await until(
+      () => outcomes.length === 1,
+      "it ends",
+      () => clock.advance(5_000),
+    );
     expect(outcomes).toEqual(["stuck"]);
     expect(session.trouble).toContain("no room");
     expect(ether.sent).toEqual([]);
     radio.faults.queue = "honest";
-    await until(() => session.trouble === undefined, "it is not stuck any more", () => clock.advance(1_000));
+    await until(
+      () => session.trouble === undefined,
+      "it is not stuck any more",
+      () => clock.advance(1_000),
+    );
     session.send(request(), () => {});
-    await until(() => ether.sent.length === 1, "it goes on", () => clock.advance(100));
+    await until(
+      () => ether.sent.length === 1,
+      "it goes on",
+      () => clock.advance(100),
+    );
   }, 20_000);
 
   test("a queue that says it is always free is held to half of the region's duty cycle", async () => {
@@ -287,7 +315,11 @@ describe("sending", () => {
       await phase("ready");
       const outcomes: Outcome[] = [];
       session.send(request(), (outcome) => outcomes.push(outcome));
-      await until(() => outcomes.length === 1, "it ends", () => clock.advance(1_000));
+      await until(
+        () => outcomes.length === 1,
+        "it ends",
+        () => clock.advance(1_000),
+      );
       expect(outcomes).toEqual(["unanswered"]);
     }
   });
@@ -309,7 +341,14 @@ describe("sending", () => {
     const { clock, session, phase } = bench();
     await phase("ready");
     const send = (port: number, to = 77) => session.send(request({ port, to, isSealed: false }), () => {});
-    for (const [port, pauseMs] of [[70, 30_000], [3, 10_000], [8, 10_000], [67, 10_000], [11, 10_000], [1, 2_000]] as const) {
+    for (const [port, pauseMs] of [
+      [70, 30_000],
+      [3, 10_000],
+      [8, 10_000],
+      [67, 10_000],
+      [11, 10_000],
+      [1, 2_000],
+    ] as const) {
       expect(typeof send(port)).toBe("object");
       clock.advance(pauseMs);
       expect(send(port)).toBe("too_early");

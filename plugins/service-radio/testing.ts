@@ -64,7 +64,7 @@ export class FakeRadio {
   readonly heartbeatNonces: number[] = [];
   disconnects = 0;
   #server: { readonly port: number; stop(closeActive: boolean): void };
-  #socket: Socket<undefined> | undefined;
+  #socket: Socket | undefined;
   #ids = 1;
 
   constructor(ether = new FakeEther(), options: FakeRadioOptions = {}) {
@@ -128,8 +128,8 @@ export class FakeRadio {
   }
 
   #listen(port: number) {
-    const readers = new Map<Socket<undefined>, FrameReader>();
-    const server = Bun.listen<undefined>({
+    const readers = new Map<Socket, FrameReader>();
+    const server = Bun.listen({
       hostname: "127.0.0.1",
       port,
       socket: {
@@ -241,7 +241,13 @@ export class FakeRadio {
   }
 }
 
-export const packetOf = (from: number, to: number, portnum: number, payload: Uint8Array, id = 1): Mesh.MeshPacket =>
+export const packetOf = (
+  from: number,
+  to: number,
+  portnum: number,
+  payload: Uint8Array,
+  id = 1,
+): Mesh.MeshPacket =>
   create(Mesh.MeshPacketSchema, {
     from,
     to,
@@ -255,10 +261,15 @@ export async function quiet(): Promise<void> {
 }
 
 /** Waits until it is so; `step` before each look moves a manual clock. Fails after 10 s. */
-export async function until(isTrue: () => boolean, what: string | (() => string), step = () => {}): Promise<void> {
+export async function until(
+  isTrue: () => boolean,
+  what: string | (() => string),
+  step = () => {},
+): Promise<void> {
   const endMs = performance.now() + 10_000;
   while (!isTrue()) {
-    if (performance.now() > endMs) throw new Error(`not within 10 s: ${typeof what === "string" ? what : what()}`);
+    if (performance.now() > endMs)
+      throw new Error(`not within 10 s: ${typeof what === "string" ? what : what()}`);
     step();
     await new Promise((resolve) => setImmediate(resolve));
   }

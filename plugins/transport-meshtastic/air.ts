@@ -6,7 +6,7 @@ import type { Clock, Medium, MediumHeard, Pipe, PluginContext, Random } from "@g
 import { GodwitError } from "@godwit/sdk";
 import { BoundedSet } from "@godwit/sdk/bounded";
 import { formatMeshtasticEndpoint, parseMeshtasticEndpoint } from "./endpoint.ts";
-import { MeshtasticPipe } from "./pipe.ts";
+import { MeshtasticPipe, type PipeAir } from "./pipe.ts";
 import type { Radio, RadioPacket, RadioSend } from "./radio.ts";
 import { Scheduler } from "./scheduler.ts";
 import {
@@ -53,7 +53,7 @@ export interface AirDeps {
   dropped(reason: Dropped): void;
 }
 
-export class Air {
+export class Air implements PipeAir {
   readonly medium: Medium;
   readonly tag: string;
   readonly endpoint: string;

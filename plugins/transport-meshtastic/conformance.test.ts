@@ -28,7 +28,13 @@ transportConformance({
         "meshtastic://0A1B2C3D",
         "meshtastic://0a1b2c3d/5f21/",
       ],
-      badConfigs: [{}, { radio: "" }, { radio: "r", port: 1 }, { radio: "r", hops: 8 }, { radio: "r", airtime_percent: 50 }],
+      badConfigs: [
+        {},
+        { radio: "" },
+        { radio: "r", port: 1 },
+        { radio: "r", hops: 8 },
+        { radio: "r", airtime_percent: 50 },
+      ],
       dispose: () => stop.abort(),
     };
   },

@@ -1,7 +1,6 @@
 /** A pipe to one far radio. Owns what was written and has not left; knows nothing of airtime, which is the scheduler's. */
 import type { Medium, Pipe, PipeDirection, PipeHandlers } from "@godwit/sdk";
 import { formatMeshtasticEndpoint } from "./endpoint.ts";
-import type { Air } from "./air.ts";
 import type { Head } from "./wire.ts";
 
 /** Datagrams of one pipe that wait: a link is told to stop before the scheduler is full. */
@@ -15,6 +14,21 @@ const EARLY_MAX = 4;
 const SILENCE_MS = 24 * 3_600_000;
 /** Smallest answer of a link, bytes: an empty record. */
 const ANSWER_BYTES = 12;
+
+/** What a pipe needs of the channel that it is on. */
+export interface PipeAir {
+  readonly medium: Medium;
+  readonly tag: string;
+  /** Of this end. */
+  readonly endpoint: string;
+  readonly slotMs: number;
+  readonly nowMs: number;
+  readonly isFull: boolean;
+  later(fn: () => void): void;
+  /** Borrowed. False: there is no room. `done`: it is on its way, or dropped; not within. */
+  send(head: Head, to: number, bytes: Uint8Array, done: () => void): boolean;
+  forget(pipe: MeshtasticPipe): void;
+}
 
 interface Written {
   readonly bytes: number;
@@ -34,7 +48,7 @@ export class MeshtasticPipe implements Pipe {
   readonly mtu: number;
   readonly medium: Medium;
   readonly answerMs: number;
-  readonly #air: Air;
+  readonly #air: PipeAir;
   readonly #head: Head;
   #handlers: PipeHandlers | undefined;
   #early: Uint8Array[] = [];
@@ -46,7 +60,7 @@ export class MeshtasticPipe implements Pipe {
   #sentSinceMs: number | undefined;
   bufferedBytes = 0;
 
-  constructor(air: Air, direction: PipeDirection, number: number, connection: number) {
+  constructor(air: PipeAir, direction: PipeDirection, number: number, connection: number) {
     this.#air = air;
     this.direction = direction;
     this.number = number;

@@ -74,7 +74,8 @@ export class FakeDoor {
 
   hear({ from, to, id, port, payload }: Sent, more: object = {}): void {
     const json = { t: "packet", from, to, id, channel: 0, port, isPki: false, viaMqtt: false, ...more };
-    for (const { channel, ports } of this.#users) if (ports.includes(port)) channel.send({ json, bytes: payload });
+    for (const { channel, ports } of this.#users)
+      if (ports.includes(port)) channel.send({ json, bytes: payload });
   }
 
   #open(channel: ServiceChannel, opening: unknown): void {

@@ -41,7 +41,9 @@ async function delivered(from: LabNode, to: LabNode, text: string, timeoutMs: nu
     timeoutMs,
   );
   const inbox = await to.box<{ id: string }>("inbox");
-  const bodies = await Promise.all(inbox.map(async ({ id: one }) => (await to.api(`/messages/${one}/body`)).text()));
+  const bodies = await Promise.all(
+    inbox.map(async ({ id: one }) => (await to.api(`/messages/${one}/body`)).text()),
+  );
   expect(bodies).toContain(text);
 }
 

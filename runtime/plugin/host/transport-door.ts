@@ -30,7 +30,7 @@ export function openTransportDoor(deps: TransportDoorDeps): Pick<PluginContext, 
   const { instance, scope } = running;
   const source = sourceOf(instance);
   let endMedium: (() => void) | undefined;
-  scope.own(() => endMedium?.());
+  let ownsMedium = false;
   return {
     transport: {
       register: (driver) => {
@@ -41,6 +41,9 @@ export function openTransportDoor(deps: TransportDoorDeps): Pick<PluginContext, 
         // A radio that is another one now, or on another channel, is registered again, with another medium.
         endMedium?.();
         endMedium = medium === undefined ? undefined : events.medium?.(medium, schemes);
+        if (endMedium === undefined || ownsMedium) return;
+        ownsMedium = true;
+        scope.own(() => endMedium?.());
       },
       screen: (datagram, remote) => {
         checkRegister(register, "transport");
