@@ -70,7 +70,8 @@ export default definePlugin({
     };
     let timer = ctx.clock.after(TELL_MS, again);
     ctx.own(() => timer.cancel());
-    ctx.services.offer(`radio.${ctx.instance}`, users.service);
+    // Names of tables have underscores, those of services hyphens.
+    ctx.services.offer(`radio.${ctx.instance.replaceAll("_", "-")}`, users.service);
     ctx.onRequest((request) =>
       request === "show"
         ? Promise.resolve({

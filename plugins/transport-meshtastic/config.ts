@@ -6,7 +6,11 @@ export const PORT_DEFAULT = 413;
 
 export const meshtasticConfig = z.strictObject({
   /** The table under [services] of type "radio" that has the radio. */
-  radio: z.string().check(z.regex(/^[a-z][a-z0-9-]{0,31}$/)),
+  radio: z.string().check(
+    z.refine((value) => /^[a-z][a-z0-9_]{0,31}$/.test(value), {
+      error: 'expected the NAME of a table [services.NAME] of type "radio", like "pi"',
+    }),
+  ),
   /** Name of the radio's channel to use. Both ends need the same name and key. None: its primary channel. */
   channel: z.optional(z.string().check(z.minLength(1), z.maxLength(12))),
   /** Private port number of Meshtastic, the same at both ends. */

@@ -93,7 +93,7 @@ export class RadioDoor {
 
   constructor(ctx: PluginContext, name: string, port: number, events: RadioDoorEvents) {
     this.#ctx = ctx;
-    this.#service = ctx.services.use(`radio.${name}`);
+    this.#service = ctx.services.use(`radio.${name.replaceAll("_", "-")}`);
     this.#port = port;
     this.#events = events;
   }
