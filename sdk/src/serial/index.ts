@@ -3,7 +3,6 @@
  * compiled node. Linux. A plugin that is contained or not trusted opens none by this.
  */
 import type { Duplex } from "node:stream";
-import { SerialPortStream } from "@serialport/stream";
 import type { Clock } from "../clock.ts";
 import { bindingOf } from "./binding.ts";
 import type { ModemLines, ModemStatus } from "./line.ts";
@@ -56,6 +55,8 @@ export async function openSerial(
   signal?: AbortSignal,
 ): Promise<SerialPort> {
   signal?.throwIfAborted();
+  // Most nodes never have one.
+  const { SerialPortStream } = await import("@serialport/stream");
   const stream = new SerialPortStream({ ...options, binding: bindingOf(clock), autoOpen: false });
   await new Promise<void>((resolve, reject) => {
     stream.open((error: Error | null) => (error === null ? resolve() : reject(error)));
