@@ -109,8 +109,8 @@ export interface MailSessions {
     id: Uint8Array,
     kept?: { readonly key: Uint8Array; readonly context: MailContext },
   ): void;
-  /** `to` signed that it does not know it. */
-  lost(to: NodeId, id: Uint8Array): void;
+  /** `to` signed that it does not know it. `isUsed`: open mail is sealed in it; any other counts only if it is the one for new mail. */
+  lost(to: NodeId, id: Uint8Array, isUsed: boolean): void;
   isLost(to: NodeId, id: Uint8Array): boolean;
   /** Nothing new is sealed in it. */
   end(to: NodeId, id: Uint8Array): void;

@@ -157,3 +157,17 @@ test("one budget a channel, found by it and by the schemes that lead there", () 
   expect([...airtime.channels]).toEqual([]);
   expect(airtime.at("lora://1")).toBeUndefined();
 });
+
+test("two radios of one scheme have a budget each, by which of them hears an endpoint", () => {
+  const airtime = new Airtime(new ManualClock());
+  const radio = (tag: string) => ({
+    ...channel(),
+    reaches(endpoint: string) {
+      if (!endpoint.includes("/")) throw new Error("no endpoint");
+      return endpoint.endsWith(tag);
+    },
+  });
+  const [fast, slow] = [airtime.open(radio("/fast"), ["lora"]), airtime.open(radio("/slow"), ["lora"])];
+  expect([airtime.at("lora://1/slow"), airtime.at("lora://1/fast")]).toEqual([slow, fast]);
+  expect([airtime.at("lora://1/other"), airtime.at("lora://")]).toEqual([undefined, undefined]);
+});

@@ -29,6 +29,11 @@ export interface Medium {
    * large or something else to all waits still.
    */
   broadcast(bytes: Uint8Array): boolean;
+  /**
+   * Whether an endpoint of its scheme is on this channel: a node may have several radios, and each hears others. Default: whatever has its scheme. May throw
+   * for what is no endpoint, which then is not.
+   */
+  reaches?(endpoint: string): boolean;
   /** What others send to all. `from`: an endpoint of theirs that can be dialled here. The node calls it, and the last call counts. */
   listen(heard: MediumHeard): void;
 }

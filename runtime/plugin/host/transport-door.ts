@@ -29,6 +29,8 @@ export function openTransportDoor(deps: TransportDoorDeps): Pick<PluginContext, 
   const { running, register, events } = deps;
   const { instance, scope } = running;
   const source = sourceOf(instance);
+  let endMedium: (() => void) | undefined;
+  let ownsMedium = false;
   return {
     transport: {
       register: (driver) => {
@@ -36,8 +38,12 @@ export function openTransportDoor(deps: TransportDoorDeps): Pick<PluginContext, 
         if (scope.isClosed) return;
         running.driver = driver;
         const { medium, schemes } = driver;
-        const end = medium === undefined ? undefined : events.medium?.(medium, schemes);
-        if (end !== undefined) scope.own(end);
+        // A radio that is another one now, or on another channel, is registered again, with another medium.
+        endMedium?.();
+        endMedium = medium === undefined ? undefined : events.medium?.(medium, schemes);
+        if (endMedium === undefined || ownsMedium) return;
+        ownsMedium = true;
+        scope.own(() => endMedium?.());
       },
       screen: (datagram, remote) => {
         checkRegister(register, "transport");
@@ -93,6 +99,7 @@ const BUILTIN_SCHEMES: ReadonlySet<string> = new Set([
   "wg",
   "yggdrasil",
   "memory",
+  "meshtastic",
 ]);
 
 /** A transport that finds its own neighbours names places that only itself dials, with whatever was granted to it. */
