@@ -11,6 +11,7 @@ import {
   pluginDoorPolicy,
   pluginEnginePolicy,
   pluginNetPolicy,
+  pluginSerialPolicy,
   pluginPagesReach,
   pluginRegisterPolicy,
 } from "../plugin/isolation.ts";
@@ -69,6 +70,7 @@ export function openPluginHost(ground: Ground, around: HostSurroundings, scope: 
     peers: createPeersBackend({ id, callsign, network }, mesh, hub),
     isolate: createIsolation(stateDir),
     netPolicy: pluginNetPolicy,
+    serialPolicy: pluginSerialPolicy,
     doorPolicy: pluginDoorPolicy,
     registerPolicy: pluginRegisterPolicy,
     enginePolicy: pluginEnginePolicy,

@@ -20,6 +20,8 @@ import {
   grantedOf,
   netPolicyOf,
   type NetPolicy,
+  type SerialPolicy,
+  serialPolicyOf,
   pagesReachOf,
   type RegisterPolicy,
   registerPolicyOf,
@@ -93,6 +95,13 @@ export const createIsolation =
         ),
     });
   };
+
+/** Which ports `ctx.serial` may open: all for a trusted plugin, for others what was granted. */
+export const pluginSerialPolicy = (plugin: Plugin, instance: PluginInstance): SerialPolicy =>
+  serialPolicyOf(
+    plugin.permissions,
+    levelOf(plugin, instance) === "trusted" ? undefined : (instance.grant ?? []),
+  );
 
 /** What `ctx.net` may open: all for a trusted plugin, for others what was granted. */
 export const pluginNetPolicy = (plugin: Plugin, instance: PluginInstance): NetPolicy =>

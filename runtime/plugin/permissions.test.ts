@@ -4,6 +4,7 @@ import {
   enginePolicyOf,
   grantedOf,
   netPolicyOf,
+  serialPolicyOf,
   parsePermission,
   refusalOf,
   withMissingGrant,
@@ -52,11 +53,39 @@ test.each([
   ["service:*", "service:*", false],
   ["service.offer:*", "service.offer:*", false],
   ["service:*", "service.offer:radio", false],
+  ["serial:*", "serial:/dev/ttyUSB0", true],
+  ["serial:*", "serial:/dev/serial/by-id/usb-*", true],
+  ["serial:/dev/tty*", "serial:/dev/ttyUSB*", true],
+  ["serial:/dev/ttyUSB*", "serial:/dev/tty*", false],
+  ["serial:/dev/*", "serial:/dev/serial/by-id/x", false],
+  ["serial:/dev/ttyUSB0", "serial:*", false],
+  ["serial:*", "serial:*", false],
+  ["serial:/dev/tty.SB0", "serial:/dev/ttyUSB0", false],
+  ["files.read:*", "serial:/dev/ttyUSB0", false],
   ["engine.members", "engine.members", true],
   ["engine.members", "engine.streams", false],
   ["engine.streams", "engine.members", false],
 ])("who asks for %s may be given %s: %p", (asked, granted, may) => {
   expect(covers(parsePermission(asked)!, parsePermission(granted)!)).toBe(may);
+});
+
+test.each([
+  "serial:",
+  "serial:dev/ttyUSB0",
+  "serial:/dev/../x",
+  "serial:/dev//x",
+  "serial:/*****",
+  "serial:/",
+])("%s names no port", (text) => {
+  expect(parsePermission(text)).toBeUndefined();
+});
+
+test("a policy opens the serial ports that were granted and asked for", () => {
+  const policy = serialPolicyOf(["serial:/dev/*"], ["serial:/dev/ttyUSB*", "serial:/dev/serial/by-id/x"]);
+  const asked = ["/dev/ttyUSB7", "/dev/ttyACM0", "/dev/ttyUSB*", "/dev/ttyUSB/../sda", "/dev/serial/by-id/x"];
+  expect(asked.filter((path) => policy.mayOpen(path))).toEqual(["/dev/ttyUSB7"]);
+  expect(policy.refusal("serial:/dev/ttyACM0")).toContain('grant = ["serial:/dev/ttyACM0"]');
+  expect(serialPolicyOf([], undefined).mayOpen("/dev/ttyACM0")).toBe(true);
 });
 
 test("a policy opens what was granted and asked for, and nothing without both", () => {

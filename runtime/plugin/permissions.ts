@@ -4,6 +4,7 @@
  *
  *   net.tcp  net.tcp.connect:PORT  net.tcp.listen:PORT  net.udp        sockets of its own
  *   broker.connect:HOST:PORT  broker.listen:PORT  broker.udp:PORT      sockets that the node opens; * is any
+ *   serial:/PATTERN                                                   serial ports that the node opens; * is any part of a name
  *   files.read:/PATH  files.write:/PATH                                folders beside its own; * is any
  *   service:NAME  service.offer:NAME                                   services of other plugins, and its own; * asks for any
  *   http.pages  http.pages.public                                      pages under /x/; the second: open paths from anywhere
@@ -23,13 +24,14 @@ export type Permission =
   | { readonly kind: "net.tcp.connect" | "net.tcp.listen"; readonly port: number }
   | { readonly kind: "broker.connect"; readonly host: string; readonly port: number | "*" }
   | { readonly kind: "broker.listen" | "broker.udp"; readonly port: number | "*" }
+  | { readonly kind: "serial"; readonly pattern: string }
   | { readonly kind: "files.read" | "files.write"; readonly path: string }
   | { readonly kind: "service" | "service.offer"; readonly name: string };
 
 /** The form of each. */
 export const permissionWords = [
   ...["net.tcp", "net.tcp.connect:PORT", "net.tcp.listen:PORT", "net.udp"],
-  ...["broker.connect:HOST:PORT", "broker.listen:PORT", "broker.udp:PORT"],
+  ...["broker.connect:HOST:PORT", "broker.listen:PORT", "broker.udp:PORT", "serial:/PATTERN"],
   ...["files.read:/PATH", "files.write:/PATH", "service:NAME", "service.offer:NAME"],
   ...["http.pages", "http.pages.public", "engine.members", "engine.streams"],
   ...["transport", "discovery", "engine", "heal-action"],
@@ -67,6 +69,8 @@ export function parsePermission(text: string): Permission | undefined {
       if (match === null || port === undefined) return undefined;
       return { kind, host: match[1]!.replace(/^\[|\]$/g, "").toLowerCase(), port };
     }
+    case "serial":
+      return value === "*" || isPortPattern(value) ? { kind, pattern: value } : undefined;
     case "files.read":
     case "files.write":
       // One way to write each folder, so that comparing text compares folders.
@@ -85,6 +89,22 @@ function portOf(text: string): number | "*" | undefined {
   if (text === "*") return "*";
   const port = /^\d{1,5}$/.test(text) ? Number(text) : Number.NaN;
   return port <= 65_535 ? port : undefined;
+}
+
+/** Few stars, because each may be tried at each place of a name. */
+const STARS_MAX = 4;
+
+/** An absolute path written in one way; `*` is any part of a name. */
+const isPortPattern = (text: string): boolean =>
+  text.length <= 255 &&
+  /^\/[\x20-\x7e]+$/.test(text) &&
+  !/\/\.{0,2}(?:\/|$)/.test(text) &&
+  text.split("*").length - 1 <= STARS_MAX;
+
+/** Of a path, or of a pattern: one that is no wider. */
+function matchesPort(pattern: string, path: string): boolean {
+  const parts = pattern.split("*").map((part) => part.replace(/[.+?^${}()|[\]\\]/g, "\\$&"));
+  return new RegExp(`^${parts.join("[^/]*")}$`).test(path);
 }
 
 /** Whether who asked for `asked` may be given `granted`: the same or less. */
@@ -114,6 +134,13 @@ export function covers(asked: Permission, granted: Permission): boolean {
     case "broker.listen":
     case "broker.udp":
       return asked.kind === granted.kind && (asked.port === "*" || asked.port === granted.port);
+    case "serial":
+      // Whoever grants says which: terminals of people are ports as well.
+      return (
+        asked.kind === granted.kind &&
+        granted.pattern !== "*" &&
+        (asked.pattern === "*" || matchesPort(asked.pattern, granted.pattern))
+      );
     case "files.read":
     case "files.write":
       return (
@@ -264,6 +291,30 @@ export function netPolicyOf(asked: readonly string[], grants: readonly string[])
       ),
     mayListen: (port) => onPort("broker.listen", port),
     mayDatagrams: (port) => onPort("broker.udp", port),
+    refusal: (what) => refusalOf(asked, what),
+  };
+}
+
+/** Which serial ports the node may open for a plugin. */
+export interface SerialPolicy {
+  mayOpen(path: string): boolean;
+  /** Why it may not have that permission. */
+  refusal(what: string): string;
+}
+
+/** `grants` undefined: trusted, which may open all. */
+export function serialPolicyOf(
+  asked: readonly string[],
+  grants: readonly string[] | undefined,
+): SerialPolicy {
+  const granted = grants === undefined ? undefined : grantedOf(asked, grants);
+  return {
+    mayOpen: (path) =>
+      granted === undefined ||
+      // A path that leads elsewhere by dots is none that was granted.
+      (isPortPattern(path) &&
+        !path.includes("*") &&
+        granted.some((one) => one.kind === "serial" && matchesPort(one.pattern, path))),
     refusal: (what) => refusalOf(asked, what),
   };
 }

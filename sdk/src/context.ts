@@ -7,6 +7,7 @@ import type { Members } from "./members.ts";
 import type { Medium } from "./medium.ts";
 import type { Mesh } from "./mesh.ts";
 import type { PluginNet } from "./net.ts";
+import type { PluginSerial } from "./serial-door.ts";
 import type { HostNetwork } from "./network.ts";
 import type { Overlay } from "./overlay.ts";
 import type { PluginHttp } from "./pages.ts";
@@ -92,6 +93,8 @@ export interface PluginContext {
   readonly services: Services;
   /** Sockets that the node opens: the way out for a plugin that is not trusted. */
   readonly net: PluginNet;
+  /** Serial ports that the node opens. */
+  readonly serial: PluginSerial;
   /**
    * 32 secret bytes, the caller's, made of the node's identity, this instance's name and `purpose` (1 to 64 characters): the same
    * for as long as the identity stays, and of no use for finding it or what another purpose got.

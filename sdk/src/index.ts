@@ -59,6 +59,7 @@ export {
 } from "./self.ts";
 export { TokenBucket } from "./token-bucket.ts";
 export type { AddressScope, HostAddress, HostNetwork } from "./network.ts";
+export type { PluginSerial, SerialLine, SerialLineHandlers, SerialLineOptions } from "./serial-door.ts";
 export type { NetDatagrams, NetListener, NetStream, NetStreamHandlers, PluginNet } from "./net.ts";
 export type {
   DialTerms,

@@ -19,6 +19,7 @@ import {
   type Plugin,
   type PluginHealth,
   type PluginNet,
+  type PluginSerial,
   type Random,
   type ServiceContext,
   type Services,
@@ -39,6 +40,9 @@ import { FakeStorage } from "./storage.ts";
 
 const noSockets = () => Promise.reject(new Error("this test host opens no sockets for plugins"));
 const noNet: PluginNet = { connect: noSockets, listen: noSockets, datagrams: noSockets };
+
+const noPorts = () => Promise.reject(new Error("this test host opens no serial ports for plugins"));
+const noSerial: PluginSerial = { open: noPorts, list: () => Promise.resolve([]) };
 
 /** As the real host: what is not done by then is left behind. */
 const STOP_DEADLINE_MS = 5_000;
@@ -310,6 +314,7 @@ export class TestHost {
       peers: this.peers,
       services: this.#door,
       net: noNet,
+      serial: noSerial,
       spawn: (name, task) => this.#spawn(name, task),
       own: (dispose) => this.#own(dispose),
       health: (health) => void (this.isStopped || this.health.push(health)),

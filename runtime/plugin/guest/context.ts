@@ -20,6 +20,7 @@ import { createOffers } from "./offers.ts";
 import { createHttp } from "./pages.ts";
 import { createPeers } from "./peers.ts";
 import { createSelf } from "./self.ts";
+import { createSerial } from "./serial.ts";
 import { createServices } from "./services.ts";
 import { createStreams } from "./streams.ts";
 import { pipeProperties, pipeSource } from "./pipe.ts";
@@ -100,6 +101,7 @@ export function createContext(parts: ContextParts): GuestContext {
       keys: () => calls.ask("storage.keys", {}, (value) => value as string[]),
     },
     net,
+    serial: createSerial(calls, flows, scope),
     self,
     peers,
     onRequest,

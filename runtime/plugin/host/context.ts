@@ -18,10 +18,11 @@ import { openMeshDoor } from "./mesh-door.ts";
 import { openPluginNet } from "./net.ts";
 import type { Offers } from "./offers.ts";
 import type { Pages } from "../pages/pages.ts";
+import { openPluginSerial } from "./serial.ts";
 import { openPeersDoor } from "./peers-door.ts";
 import { openSelfDoor } from "./self-door.ts";
 import { openEngineStreams } from "./streams-door.ts";
-import { allowAll, enginePolicyOf, registerPolicyOf } from "../permissions.ts";
+import { allowAll, enginePolicyOf, registerPolicyOf, serialPolicyOf } from "../permissions.ts";
 import { checkRegister, openTransportDoor } from "./transport-door.ts";
 import { derivePluginSeed, openPluginFolder, openPluginStorage } from "./storage.ts";
 import { type HostDeps, type Running, sourceOf } from "./instance.ts";
@@ -84,6 +85,11 @@ export function createHostContext(
     deps.self === undefined ? undefined : openSelfDoor({ backend: deps.self, plugin: kind, scope, log });
   return {
     net: openPluginNet(scope, netGrants),
+    serial: openPluginSerial(
+      scope,
+      deps.serialPolicy?.(plugin, instance) ?? serialPolicyOf(plugin.permissions, undefined),
+      clock,
+    ),
     deriveSeed: async (purpose) => {
       if (deriveSeed === undefined)
         throw godwitError("GODWIT_PLUGIN_FAILED", "there is no identity to derive from here");

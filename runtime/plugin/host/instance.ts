@@ -23,7 +23,7 @@ import type { MeshBackend } from "./mesh-door.ts";
 import type { PagesReach } from "../pages/pages.ts";
 import type { PeersBackend } from "./peers-door.ts";
 import type { SelfBackend } from "./self-door.ts";
-import type { DoorPolicy, EnginePolicy, NetPolicy, RegisterPolicy } from "../permissions.ts";
+import type { DoorPolicy, EnginePolicy, NetPolicy, RegisterPolicy, SerialPolicy } from "../permissions.ts";
 import type { StreamsBackend } from "./streams-door.ts";
 
 /** Its manifest may name plugins that have to run before it. */
@@ -125,6 +125,8 @@ export interface HostDeps {
   isolate?(plugin: Plugin, instance: PluginInstance): Plugin;
   /** What the node may open for it; a host without it lets it have all. */
   netPolicy?(plugin: Plugin, instance: PluginInstance): NetPolicy;
+  /** Which serial ports the node may open for it; a host without it lets it have all. */
+  serialPolicy?(plugin: Plugin, instance: PluginInstance): SerialPolicy;
   /** What it may register; a host without it goes by the namespace and what the plugin asks for. */
   registerPolicy?(plugin: Plugin, instance: PluginInstance): RegisterPolicy;
   /** What it may do among the plugins; a host without it lets it do all. */

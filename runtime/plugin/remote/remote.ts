@@ -23,6 +23,7 @@ import { addEngineCalls } from "./engines.ts";
 import { addMeshCalls } from "./mesh.ts";
 import { RemoteMetrics } from "./metrics.ts";
 import { addNetCalls } from "./net.ts";
+import { addSerialCalls } from "./serial.ts";
 import { RemoteOffers } from "./offers.ts";
 import type { RemoteContext, RemoteParts } from "./parts.ts";
 import { addPagesCalls } from "./pages.ts";
@@ -159,6 +160,7 @@ class Remote {
     this.#offers = new RemoteOffers(parts);
     addStorageCalls(parts);
     addNetCalls(parts);
+    addSerialCalls(parts);
     addSelfCalls(parts);
     addPeersCalls(parts);
     addServiceCalls(parts);

@@ -86,7 +86,6 @@ export class SerialPortBinding {
   readonly #clock: Clock;
   readonly #descriptor: number;
   readonly #reader;
-  readonly #over = Promise.withResolvers<never>();
   #unread: Uint8Array = new Uint8Array(0);
   isOpen = true;
 
@@ -105,13 +104,13 @@ export class SerialPortBinding {
       closeSync(this.#descriptor);
       throw error instanceof GodwitError ? error : refused(path, codeOf(error));
     }
-    this.#over.promise.catch(() => {});
   }
 
   /** Rejects when the device is gone, and with `canceled` when it was closed here. */
   async read(buffer: Buffer, offset: number, length: number): Promise<{ buffer: Buffer; bytesRead: number }> {
     while (this.#unread.length === 0) {
-      const { value, done } = await Promise.race([this.#reader.read(), this.#over.promise]);
+      // Its cancel, by `close`, settles this too.
+      const { value, done } = await this.#reader.read();
       if (!this.isOpen) throw new Canceled("the port was closed");
       // The kernel hangs up on an unplugged device: there is no other sign.
       if (done) throw new Error(`${this.openOptions.path} is gone`);
@@ -139,7 +138,6 @@ export class SerialPortBinding {
   async close(): Promise<void> {
     if (!this.isOpen) return;
     this.isOpen = false;
-    this.#over.reject(new Canceled("the port was closed"));
     // The reader first: it would read from whatever has that number next.
     await this.#reader.cancel().catch(() => {});
     if (this.openOptions.lock) releaseLine(this.#descriptor);

@@ -1,6 +1,6 @@
 /**
  * Serial ports: listed, opened at any speed, for one program at a time, and gone when they are unplugged. Without a native add-on, so that it works in a
- * compiled node. Linux. A plugin that is contained or not trusted opens none by this.
+ * compiled node. Linux. A plugin that is contained or not trusted opens none by this, but by `ctx.serial`.
  */
 import type { Duplex } from "node:stream";
 import type { Clock } from "../clock.ts";

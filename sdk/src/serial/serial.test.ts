@@ -5,51 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "../../../runtime/kernel/clock.ts";
 import { listSerialPorts, openSerial, type SerialPort } from "./index.ts";
+import { Cable, socat } from "./testing.ts";
 
-const socat = Bun.which("socat");
 const why = socat === null ? " [skipped: socat is not installed]" : "";
-
-/** Two ends of a cable, each a terminal. */
-class Cable implements AsyncDisposable {
-  readonly near: string;
-  readonly far: string;
-  #child: ReturnType<typeof Bun.spawn> | undefined;
-
-  constructor(dir: string, name: string) {
-    this.near = join(dir, `${name}-near`);
-    this.far = join(dir, `${name}-far`);
-  }
-
-  async plug(): Promise<this> {
-    const end = (path: string) => `pty,rawer,link=${path}`;
-    this.#child = Bun.spawn([socat!, end(this.near), end(this.far)], { stdout: "ignore", stderr: "ignore" });
-    const isThere = async () =>
-      (
-        await Promise.all(
-          [this.near, this.far].map((path) =>
-            Bun.file(path)
-              .stat()
-              .then(
-                () => true,
-                () => false,
-              ),
-          ),
-        )
-      ).every(Boolean);
-    while (!(await isThere())) await Bun.sleep(2);
-    return this;
-  }
-
-  async unplug(): Promise<void> {
-    this.#child?.kill("SIGKILL");
-    await this.#child?.exited;
-    await Promise.all([this.near, this.far].map((path) => rm(path, { force: true })));
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.unplug();
-  }
-}
 
 let dir: string;
 beforeAll(async () => {
