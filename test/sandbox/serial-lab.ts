@@ -1,0 +1,99 @@
+/** A real node whose plugin, at one level of trust, echoes a serial port that is plugged in and out. */
+import { readdir, readlink } from "node:fs/promises";
+import { join } from "node:path";
+import { expect } from "bun:test";
+import { openSerial } from "@godwit/sdk/serial";
+import { systemClock } from "../../runtime/kernel/clock.ts";
+import type { Lab, LabNode } from "../../scripts/lab.ts";
+import { Cable } from "../../sdk/src/serial/testing.ts";
+import { askPlugin, bundle, install, untilRunning } from "./lab.ts";
+
+export const levels = ["trusted", "contained", "untrusted"] as const;
+export type Level = (typeof levels)[number];
+
+export interface Seen {
+  readonly opened: number;
+  readonly gone: number;
+  readonly bytes: number;
+  readonly isOpen: boolean;
+  readonly refused: string;
+}
+
+export class SerialNode {
+  readonly node: LabNode;
+  readonly cable: Cable;
+
+  private constructor(node: LabNode, cable: Cable) {
+    this.node = node;
+    this.cable = cable;
+  }
+
+  static async start(lab: Lab, level: Level, dir: string, isGranted = true): Promise<SerialNode> {
+    const cable = await new Cable(dir, `${level}-${isGranted}`).plug();
+    const grant = level === "trusted" || !isGranted ? [] : [`serial:${dir}/*-near`];
+    const node = await lab.add({
+      callsign: `SER-${levels.indexOf(level)}${isGranted ? "A" : "B"}`,
+      extra: `[discovery.serial]\ntype = "serial"\ntrust = "${level}"\ngrant = ${JSON.stringify(grant)}\nport = "${cable.near}"`,
+    });
+    await install(node.stateDir, {
+      id: "serial",
+      namespace: "discovery",
+      permissions: ["serial:*"],
+      code: await bundle("serial"),
+    });
+    await node.start(60_000);
+    await untilRunning(node, ["discovery.serial"]);
+    return new SerialNode(node, cable);
+  }
+
+  seen(): Promise<Seen> {
+    return askPlugin<Seen>(this.node, "serial", "seen");
+  }
+
+  async until(what: string, holds: (seen: Seen) => boolean): Promise<void> {
+    await this.node.until(what, async () => holds(await this.seen()), 30_000);
+  }
+
+  /** What comes back of `sent`. */
+  async echoOf(sent: Buffer): Promise<Buffer> {
+    const port = await openSerial({ path: this.cable.far, baudRate: 115_200, clock: systemClock });
+    const parts: Buffer[] = [];
+    let count = 0;
+    const all = new Promise<void>((resolve) => {
+      port.on("data", (part: Buffer) => {
+        parts.push(part);
+        count += part.length;
+        if (count >= sent.length) resolve();
+      });
+    });
+    port.write(sent);
+    await all;
+    await new Promise((resolve) => port.close(resolve));
+    return Buffer.concat(parts);
+  }
+
+  /** A frame is cut in two, and the device is away. */
+  async cycle(round: number): Promise<void> {
+    const port = await openSerial({ path: this.cable.far, baudRate: 115_200, clock: systemClock });
+    port.on("error", () => {});
+    port.write(new Uint8Array(300));
+    await this.cable.unplug();
+    port.destroy();
+    await this.cable.plug();
+    await this.until(`the port after plug ${round}`, ({ gone, isOpen }) => gone >= round && isOpen);
+  }
+
+  async descriptors(): Promise<number> {
+    const folder = `/proc/${this.node.pid}/fd`;
+    const held = await Promise.all(
+      (await readdir(folder)).map((fd) => readlink(join(folder, fd)).catch(() => "")),
+    );
+    // Sockets of the API come and go with whoever asks.
+    return held.filter((path) => path !== "" && !path.startsWith("socket:")).length;
+  }
+}
+
+export async function expectEcho(serial: SerialNode, bytes: number): Promise<void> {
+  const sent = Buffer.from(Uint8Array.from({ length: bytes }, (_, i) => (i * 31 + (i >> 8) * 7) & 0xff));
+  expect((await serial.echoOf(sent)).equals(sent)).toBe(true);
+}
