@@ -66,6 +66,25 @@ async function run(
   return { ...told, error };
 }
 
+const medium = {
+  name: "one",
+  rateBitsPerSecond: 1_000,
+  airtimeMs: () => 1,
+  utilisation: 0,
+  broadcastBytesMax: 100,
+  broadcast: () => true,
+  listen() {},
+};
+
+test("a shared channel of a plugin that is not trusted takes no scheme from others, so that they are dialled as ever", async () => {
+  const registers = (scheme: string, grant?: string[]) =>
+    run("transport", (ctx) => ctx.transport.register({ ...driver(scheme), medium }), grant && { grant });
+  for (const scheme of ["tcp", "udp", "tor"])
+    expect((await registers(scheme, [])).error).toMatchObject(forbidden);
+  expect((await registers("tcp")).error).toBeUndefined();
+  expect((await registers("lora", [])).error).toBeUndefined();
+});
+
 const driver = (...schemes: string[]) => ({ schemes, dial: () => Promise.reject(new Error("no")) });
 const forbidden = { code: "GODWIT_FORBIDDEN" };
 let closed = 0;
