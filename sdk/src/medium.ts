@@ -18,6 +18,11 @@ export interface Medium {
   airtimeMs(bytes: number, to: "one" | "all"): number;
   /** Share of the last minutes in which the channel was busy, whoever sent, as far as is heard here: 0 to 1. */
   readonly utilisation: number;
+  /**
+   * Of all airtime, what this station may take itself on the average, 0 to 1, as a region's duty cycle or a rule of the channel says: of that too control takes
+   * a part only, so that mail keeps the rest. Read again at any time; without it, as much as there is.
+   */
+  readonly ownShare?: number;
   /** Largest datagram to all, bytes. */
   readonly broadcastBytesMax: number;
   /**
@@ -25,6 +30,11 @@ export interface Medium {
    * large or something else to all waits still.
    */
   broadcast(bytes: Uint8Array): boolean;
+  /**
+   * Whether an endpoint of its scheme is on this channel: a node may have several radios, and each hears others. Default: whatever has its scheme. May throw
+   * for what is no endpoint, which then is not. Of a plugin that is contained or untrusted the default holds.
+   */
+  reaches?(endpoint: string): boolean;
   /** What others send to all. `from`: an endpoint of theirs that can be dialled here. The node calls it, and the last call counts. */
   listen(heard: MediumHeard): void;
 }

@@ -9,9 +9,13 @@ const TELL_MS = 10_000;
 /** Changes below that are told with the next one. */
 const TOLD_STEPS = 1_000;
 
-interface Told extends MediumFacts {
+/** What may be something else at any time. */
+interface Now {
   readonly utilisation: number;
+  readonly ownShare?: number;
 }
+
+type Told = MediumFacts & Now;
 
 export interface GuestMedium {
   /** The plugin registered a transport. Answers what the node is told of its channel. */
@@ -21,14 +25,18 @@ export interface GuestMedium {
 export function createMedium({ calls, port, scope }: ContextParts, clock: Clock): GuestMedium {
   let medium: Medium | undefined;
   let timer: Timer | undefined;
-  let told = 0;
-  const utilisation = () => Math.round((medium?.utilisation ?? 0) * TOLD_STEPS) / TOLD_STEPS;
+  let told: Now | undefined;
+  const now = ({ utilisation, ownShare }: Medium): Now => ({
+    utilisation: Math.round(utilisation * TOLD_STEPS) / TOLD_STEPS,
+    ...(ownShare === undefined ? {} : { ownShare }),
+  });
   const tell = () => {
     timer = clock.after(TELL_MS, tell);
-    const now = utilisation();
-    if (now === told) return;
-    told = now;
-    port.sendParts(PluginFrame.event, 0, { event: "medium", utilisation: now });
+    if (medium === undefined) return;
+    const before = told;
+    told = now(medium);
+    if (told.utilisation === before?.utilisation && told.ownShare === before.ownShare) return;
+    port.sendParts(PluginFrame.event, 0, { event: "medium", ...told });
   };
   scope.own(() => timer?.cancel());
   calls.add("medium.broadcast", (_args, bytes) => ({ json: medium?.broadcast(bytes) === true }));
@@ -43,8 +51,8 @@ export function createMedium({ calls, port, scope }: ContextParts, clock: Clock)
           port.sendParts(PluginFrame.event, 0, { event: "heard", from }, bytes);
       });
       timer = clock.after(TELL_MS, tell);
-      told = utilisation();
-      return { ...factsOf(given), utilisation: told };
+      told = now(given);
+      return { ...factsOf(given), ...told };
     },
   };
 }

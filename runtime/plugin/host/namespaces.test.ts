@@ -12,6 +12,8 @@ interface Told {
   readonly endpoints: string[];
   readonly hints: { readonly hint: Hint; readonly isOperators: boolean }[];
   readonly pipes: Pipe[];
+  /** Shared channels, as they began and ended. */
+  readonly media: string[];
 }
 
 /** Runs `start` in a table of the namespace; answers what it threw and what the node heard. `grant` undefined: trusted. */
@@ -20,7 +22,7 @@ async function run(
   start: (ctx: PluginContext) => void,
   { asked = [], grant, net = [] }: { asked?: string[]; grant?: string[]; net?: string[] } = {},
 ): Promise<Told & { error: unknown }> {
-  const told: Told = { endpoints: [], hints: [], pipes: [] };
+  const told: Told = { endpoints: [], hints: [], pipes: [], media: [] };
   let error: unknown;
   const plugin: Plugin = {
     id: "one",
@@ -52,6 +54,10 @@ async function run(
     }),
     events: {
       pipe: (_, pipe) => void told.pipes.push(pipe),
+      medium: ({ name }) => {
+        told.media.push(`+${name}`);
+        return () => void told.media.push(`-${name}`);
+      },
       listening() {},
       hint: (_source, hint, isOperators) => told.hints.push({ hint, isOperators }) > 0,
       screen: () => undefined,
@@ -191,4 +197,22 @@ test("permanent is the operator's word of a trusted discovery alone; of others w
   expect(await words({ grant: [] })).toEqual([false, false]);
   expect(await words({ grant: [], net: ["127.0.0.1:22"] })).toEqual([true, false]);
   expect(await words({ grant: [], net: ["fd00::1:23"] })).toEqual([false, true]);
+});
+
+test("a transport that registers again has the new shared channel alone, and none in the end", async () => {
+  const medium = (name: string) => ({
+    name,
+    rateBitsPerSecond: 1,
+    airtimeMs: () => 1,
+    utilisation: 0,
+    broadcastBytesMax: 1,
+    broadcast: () => true,
+    listen() {},
+  });
+  const { media } = await run("transport", (ctx) => {
+    ctx.transport.register(driver("x"));
+    ctx.transport.register({ ...driver("x"), medium: medium("one") });
+    ctx.transport.register({ ...driver("x"), medium: medium("two") });
+  });
+  expect(media).toEqual(["+one", "-one", "+two", "-two"]);
 });

@@ -100,6 +100,7 @@ const BUILTIN_SCHEMES: ReadonlySet<string> = new Set([
   "wg",
   "yggdrasil",
   "memory",
+  "meshtastic",
 ]);
 
 /** What is on a shared channel is called for mail alone: of a plugin of others only places of schemes that nobody else dials. Throws GODWIT_FORBIDDEN. */

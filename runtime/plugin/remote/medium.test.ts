@@ -20,6 +20,7 @@ class FakeMedium implements Medium {
   readonly rateBitsPerSecond = 1_074;
   readonly broadcastBytesMax = 233;
   utilisation = 0.125;
+  ownShare?: number;
   readonly airtimeMs = airtimeMs;
   readonly sent: Uint8Array[] = [];
   hear: (from: string, bytes: Uint8Array) => void = () => {};
@@ -107,7 +108,11 @@ test("how busy it is arrives when it has changed, and not otherwise", async () =
   medium.utilisation = 0.5;
   await bed.clock.advance(10_000);
   await bed.settle();
-  expect(far.utilisation).toBe(0.5);
+  expect([far.utilisation, far.ownShare]).toEqual([0.5, 1]);
+  medium.ownShare = 0.1;
+  await bed.clock.advance(10_000);
+  await bed.settle();
+  expect([far.utilisation, far.ownShare]).toEqual([0.5, 0.1]);
 });
 
 test("what is sent to all goes one at a time, and what is heard comes with its place", async () => {
@@ -195,6 +200,7 @@ describe("what a plugin may not claim ends it", () => {
     ["no room for a beacon", { broadcastBytesMax: 1, one: [500], all: [500] }],
     ["a rate of nothing", { rateBitsPerSecond: 0 }],
     ["a channel that is more than full", { utilisation: 1.1 }],
+    ["a share that is none", { ownShare: 2 }],
     ["a channel that is less than empty", { utilisation: -0.1 }],
   ];
   test.each(claims)("%s", async (_what, wrong) => {

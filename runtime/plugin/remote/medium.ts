@@ -19,17 +19,18 @@ const HEARD = { perSecond: 16, burst: 64 } as const;
 const BROADCAST_TIMEOUT_MS = 60_000;
 
 const costs = z.array(z.number().positive().max(AIRTIME_MS_MAX)).min(1).max(AIRTIME_STEPS_MAX);
-const utilisation = z.number().min(0).max(1);
+const share = z.number().min(0).max(1);
+const now = { utilisation: share, ownShare: share.exactOptional() };
 export const mediumSchema = z.object({
   rateBitsPerSecond: z.number().positive().max(1e12),
   broadcastBytesMax: z.number().int().min(40).max(65_535),
   stepBytes: z.number().int().min(1).max(65_535),
   one: costs,
   all: costs,
-  utilisation,
+  ...now,
 });
 export const heardSchema = z.object({ from: z.string().max(512) });
-export const busySchema = z.object({ utilisation });
+export const busySchema = z.object(now);
 
 export class RemoteMedium implements Medium {
   readonly name: string;
@@ -38,7 +39,7 @@ export class RemoteMedium implements Medium {
   readonly #calls: Calls;
   readonly #heardBudget: TokenBucket;
   readonly #dropped: MetricCounter;
-  #utilisation: number;
+  #now: z.output<typeof busySchema>;
   #isAsking = false;
   #heard: MediumHeard = () => {};
 
@@ -57,7 +58,7 @@ export class RemoteMedium implements Medium {
     this.#calls = calls;
     this.#heardBudget = new TokenBucket(ctx.clock, HEARD.perSecond, HEARD.burst);
     this.#dropped = ctx.counter("heard_dropped", "datagrams to all that were more than are listened to");
-    this.#utilisation = told.utilisation;
+    this.#now = told;
   }
 
   get rateBitsPerSecond(): number {
@@ -69,7 +70,12 @@ export class RemoteMedium implements Medium {
   }
 
   get utilisation(): number {
-    return this.#utilisation;
+    return this.#now.utilisation;
+  }
+
+  /** As much as there is where the plugin says nothing. */
+  get ownShare(): number {
+    return this.#now.ownShare ?? 1;
   }
 
   airtimeMs(bytes: number, to: "one" | "all"): number {
@@ -106,6 +112,6 @@ export class RemoteMedium implements Medium {
 
   /** Throws GODWIT_DECODE. */
   onBusy(json: unknown): void {
-    this.#utilisation = parseJson(busySchema, json).utilisation;
+    this.#now = parseJson(busySchema, json);
   }
 }
