@@ -5,6 +5,7 @@
  */
 import type { Clock, Log, Random, Timer } from "@godwit/sdk";
 import { BoundedMap } from "@godwit/sdk/bounded";
+import { Mesh } from "@meshtastic/protobufs";
 import { RadioAirtime } from "./airtime.ts";
 import { encodeFrame, FrameReader } from "./frames.ts";
 import { isForbiddenPort, PORT, PortLimits } from "./limits.ts";
@@ -196,7 +197,7 @@ export class RadioSession {
     const silence = whySilent({ ...facts, isLicensed: false });
     if (silence !== undefined) return "may_not_send";
     const { port, to, payload } = request;
-    if (isForbiddenPort(port) || (port === PORT.traceroute && to === BROADCAST)) return "port";
+    if (isForbiddenPort(port, to === BROADCAST)) return "port";
     if (payload.length > PAYLOAD_BYTES_MAX) return "too_long";
     if (!facts.channels.some(({ index }) => index === request.channel)) return "channel";
     if (this.outbox.isFull) return "queue_full";
@@ -409,7 +410,7 @@ export class RadioSession {
     }
     if (portnum !== PORT.routing || requestId === 0) return;
     const variant = decodeRouting(payload)?.variant;
-    if (variant?.case !== "errorReason" || variant.value === 0) return;
+    if (variant?.case !== "errorReason" || variant.value === Mesh.Routing_Error.NONE) return;
     this.#onRes(variant.value);
     this.outbox.onRefused(requestId);
   }

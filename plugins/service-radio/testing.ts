@@ -3,7 +3,7 @@
  * puts on the air, and how the air is, is `FakeEther`: everybody hears everybody, nothing takes time. Not the emulator: no flooding, no airtime, no retries.
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { Channel, Config, Mesh, Telemetry } from "@meshtastic/protobufs";
+import { Channel, Config, Mesh, type Portnums, Telemetry } from "@meshtastic/protobufs";
 import type { Socket } from "bun";
 import { encodeFrame, FrameReader } from "./frames.ts";
 import { numberOfKey } from "./crypto.ts";
@@ -214,7 +214,7 @@ export class FakeRadio {
         case: "channel",
         value: create(Channel.ChannelSchema, {
           index,
-          role: index === 0 ? 1 : 0,
+          role: index === 0 ? Channel.Channel_Role.PRIMARY : Channel.Channel_Role.DISABLED,
           settings: create(Channel.ChannelSettingsSchema, {
             name: index === 0 ? (options.channelName ?? "godwit") : "",
             psk: index === 0 ? (options.psk ?? new Uint8Array(32).fill(7)) : new Uint8Array(0),
@@ -229,8 +229,8 @@ export class FakeRadio {
             case: "lora",
             value: create(Config.Config_LoRaConfigSchema, {
               usePreset: true,
-              modemPreset: options.preset ?? 0,
-              region: options.region ?? 3,
+              modemPreset: (options.preset ?? 0) as Config.Config_LoRaConfig_ModemPreset,
+              region: (options.region ?? 3) as Config.Config_LoRaConfig_RegionCode,
               txEnabled: options.isTxEnabled ?? true,
               hopLimit: 3,
             }),
@@ -252,7 +252,10 @@ export const packetOf = (
     from,
     to,
     id,
-    payloadVariant: { case: "decoded", value: create(Mesh.DataSchema, { portnum, payload }) },
+    payloadVariant: {
+      case: "decoded",
+      value: create(Mesh.DataSchema, { portnum: portnum as Portnums.PortNum, payload }),
+    },
   });
 
 /** Turns of the event loop in which what must not happen would. */
