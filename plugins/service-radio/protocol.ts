@@ -111,7 +111,11 @@ export const encodeSend = ({ id, to, channel, port, payload, hopLimit, wantAck }
       wantAck,
       payloadVariant: {
         case: "decoded",
+<<<<<<< HEAD
         value: create(Mesh.DataSchema, { portnum: port as Portnums.PortNum, payload }),
+=======
+        value: Object.assign(create(Mesh.DataSchema, { payload }), { portnum: port }),
+>>>>>>> main
       },
     }),
   });

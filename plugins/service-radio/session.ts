@@ -401,17 +401,24 @@ export class RadioSession {
     payload,
     requestId,
   }: Extract<MeshPacket["payloadVariant"], { case: "decoded" }>["value"]): void {
-    if (portnum === PORT.telemetry) {
+    const port: number = portnum;
+    if (port === PORT.telemetry) {
       const variant = decodeTelemetry(payload)?.variant;
       if (variant?.case !== "deviceMetrics") return;
       const { channelUtilization = 0, airUtilTx = 0 } = variant.value;
       this.airtime.told(channelUtilization / 100, airUtilTx / 100);
       this.#deps.changed();
     }
-    if (portnum !== PORT.routing || requestId === 0) return;
+    if (port !== PORT.routing || requestId === 0) return;
     const variant = decodeRouting(payload)?.variant;
+<<<<<<< HEAD
     if (variant?.case !== "errorReason" || variant.value === Mesh.Routing_Error.NONE) return;
     this.#onRes(variant.value);
+=======
+    const reason: number = variant?.case === "errorReason" ? variant.value : 0;
+    if (reason === 0) return;
+    this.#onRes(reason);
+>>>>>>> main
     this.outbox.onRefused(requestId);
   }
 

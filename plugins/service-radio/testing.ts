@@ -227,7 +227,7 @@ export class FakeRadio {
         value: create(Config.ConfigSchema, {
           payloadVariant: {
             case: "lora",
-            value: create(Config.Config_LoRaConfigSchema, {
+            value: Object.assign(create(Config.Config_LoRaConfigSchema), {
               usePreset: true,
               modemPreset: (options.preset ?? 0) as Config.Config_LoRaConfig_ModemPreset,
               region: (options.region ?? 3) as Config.Config_LoRaConfig_RegionCode,
@@ -254,7 +254,11 @@ export const packetOf = (
     id,
     payloadVariant: {
       case: "decoded",
+<<<<<<< HEAD
       value: create(Mesh.DataSchema, { portnum: portnum as Portnums.PortNum, payload }),
+=======
+      value: Object.assign(create(Mesh.DataSchema, { payload }), { portnum }),
+>>>>>>> main
     },
   });
 

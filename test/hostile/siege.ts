@@ -1,11 +1,12 @@
 /** A node that strangers besiege, and what honest ones get of it meanwhile: a link, its health, and mail through it. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { writeFile } from "node:fs/promises";
 import type { NodeId } from "../../runtime/kernel/ids.ts";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, freePort, Lab, type LabNode } from "../../scripts/lab.ts";
+import { runDelayMs } from "../../scripts/run-delay.ts";
 import type { CrowdOrder } from "./crowd.ts";
 import { idOf } from "./flood.ts";
 import { metricOf, Traffic } from "./watch.ts";
@@ -203,10 +204,6 @@ async function longest(
   } while (performance.now() < endMs);
   return { took: Math.round(took), unscheduled: Math.round(unscheduled) };
 }
-
-/** How long the main thread of a process has been ready to run while others did, ms. */
-const runDelayMs = (pid: number): number =>
-  Number(readFileSync(`/proc/${pid}/task/${pid}/schedstat`, "utf8").split(" ")[1]) / 1e6;
 
 interface Flood {
   readonly name: string;
