@@ -2,21 +2,18 @@
  * How often a port may be used. The firmware drops what comes sooner and says that it was queued, of all but text; so the limits are kept here, of all
  * users together, with a little added because its clock is not ours. Source: PhoneAPI.cpp of 2.8.0.
  */
-import { Portnums } from "@meshtastic/protobufs";
 import type { Clock } from "@godwit/sdk";
 
-const { PortNum } = Portnums;
-
 export const PORT = {
-  text: PortNum.TEXT_MESSAGE_APP,
-  position: PortNum.POSITION_APP,
-  nodeInfo: PortNum.NODEINFO_APP,
-  routing: PortNum.ROUTING_APP,
-  admin: PortNum.ADMIN_APP,
-  waypoint: PortNum.WAYPOINT_APP,
-  alert: PortNum.ALERT_APP,
-  telemetry: PortNum.TELEMETRY_APP,
-  traceroute: PortNum.TRACEROUTE_APP,
+  text: 1,
+  position: 3,
+  nodeInfo: 4,
+  routing: 5,
+  admin: 6,
+  waypoint: 8,
+  alert: 11,
+  telemetry: 67,
+  traceroute: 70,
 } as const;
 
 const PAUSES_MS: Readonly<Record<number, number>> = {
@@ -28,14 +25,9 @@ const PAUSES_MS: Readonly<Record<number, number>> = {
   [PORT.traceroute]: 31_000,
 };
 
-const FORBIDDEN: ReadonlySet<number> = new Set([PORT.admin, PORT.nodeInfo, PORT.routing]);
-
-/** The firmware refuses it without a word. */
-const NOT_TO_ALL: ReadonlySet<number> = new Set([PORT.traceroute]);
-
-/** Ports whose packets change the device, or what it says of itself, and a traceroute to everybody: nobody sends there by this door. */
-export const isForbiddenPort = (port: number, isToAll: boolean): boolean =>
-  FORBIDDEN.has(port) || (isToAll && NOT_TO_ALL.has(port));
+/** Ports whose packets change the device, or what it says of itself: nobody sends there by this door. */
+export const isForbiddenPort = (port: number): boolean =>
+  port === PORT.admin || port === PORT.nodeInfo || port === PORT.routing;
 
 export class PortLimits {
   readonly #clock: Pick<Clock, "monotonicMs">;

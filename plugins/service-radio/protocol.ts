@@ -3,7 +3,7 @@
  * is not in the definitions yet; unknown fields of a packet stay in it. Nothing here is believed: callers judge.
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { Mesh, type Portnums, Telemetry } from "@meshtastic/protobufs";
+import { Mesh, Telemetry } from "@meshtastic/protobufs";
 
 export type FromRadio = Mesh.FromRadio;
 export type MeshPacket = Mesh.MeshPacket;
@@ -93,7 +93,6 @@ export interface Outgoing {
   readonly to: number;
   /** Index of the channel in the device. */
   readonly channel: number;
-  /** Whether it has a name or not: private ones have none. */
   readonly port: number;
   readonly payload: Uint8Array;
   readonly hopLimit: number;
@@ -111,11 +110,7 @@ export const encodeSend = ({ id, to, channel, port, payload, hopLimit, wantAck }
       wantAck,
       payloadVariant: {
         case: "decoded",
-<<<<<<< HEAD
-        value: create(Mesh.DataSchema, { portnum: port as Portnums.PortNum, payload }),
-=======
         value: Object.assign(create(Mesh.DataSchema, { payload }), { portnum: port }),
->>>>>>> main
       },
     }),
   });

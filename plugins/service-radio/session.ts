@@ -5,7 +5,6 @@
  */
 import type { Clock, Log, Random, Timer } from "@godwit/sdk";
 import { BoundedMap } from "@godwit/sdk/bounded";
-import { Mesh } from "@meshtastic/protobufs";
 import { RadioAirtime } from "./airtime.ts";
 import { encodeFrame, FrameReader } from "./frames.ts";
 import { isForbiddenPort, PORT, PortLimits } from "./limits.ts";
@@ -197,7 +196,7 @@ export class RadioSession {
     const silence = whySilent({ ...facts, isLicensed: false });
     if (silence !== undefined) return "may_not_send";
     const { port, to, payload } = request;
-    if (isForbiddenPort(port, to === BROADCAST)) return "port";
+    if (isForbiddenPort(port) || (port === PORT.traceroute && to === BROADCAST)) return "port";
     if (payload.length > PAYLOAD_BYTES_MAX) return "too_long";
     if (!facts.channels.some(({ index }) => index === request.channel)) return "channel";
     if (this.outbox.isFull) return "queue_full";
@@ -411,14 +410,9 @@ export class RadioSession {
     }
     if (port !== PORT.routing || requestId === 0) return;
     const variant = decodeRouting(payload)?.variant;
-<<<<<<< HEAD
-    if (variant?.case !== "errorReason" || variant.value === Mesh.Routing_Error.NONE) return;
-    this.#onRes(variant.value);
-=======
     const reason: number = variant?.case === "errorReason" ? variant.value : 0;
     if (reason === 0) return;
     this.#onRes(reason);
->>>>>>> main
     this.outbox.onRefused(requestId);
   }
 

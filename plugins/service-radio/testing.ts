@@ -3,7 +3,7 @@
  * puts on the air, and how the air is, is `FakeEther`: everybody hears everybody, nothing takes time. Not the emulator: no flooding, no airtime, no retries.
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { Channel, Config, Mesh, type Portnums, Telemetry } from "@meshtastic/protobufs";
+import { Channel, Config, Mesh, Telemetry } from "@meshtastic/protobufs";
 import type { Socket } from "bun";
 import { encodeFrame, FrameReader } from "./frames.ts";
 import { numberOfKey } from "./crypto.ts";
@@ -229,8 +229,8 @@ export class FakeRadio {
             case: "lora",
             value: Object.assign(create(Config.Config_LoRaConfigSchema), {
               usePreset: true,
-              modemPreset: (options.preset ?? 0) as Config.Config_LoRaConfig_ModemPreset,
-              region: (options.region ?? 3) as Config.Config_LoRaConfig_RegionCode,
+              modemPreset: options.preset ?? 0,
+              region: options.region ?? 3,
               txEnabled: options.isTxEnabled ?? true,
               hopLimit: 3,
             }),
@@ -254,11 +254,7 @@ export const packetOf = (
     id,
     payloadVariant: {
       case: "decoded",
-<<<<<<< HEAD
-      value: create(Mesh.DataSchema, { portnum: portnum as Portnums.PortNum, payload }),
-=======
       value: Object.assign(create(Mesh.DataSchema, { payload }), { portnum }),
->>>>>>> main
     },
   });
 
