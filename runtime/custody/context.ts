@@ -444,6 +444,8 @@ export interface Holding {
   relays?: number;
   /** Refusals in a row for want of room: each makes the next pause longer. */
   refusals?: number;
+  /** Of what goes where answers wait for airtime: how often none came in time since the last one, and when it left first, monotonic ms. */
+  unanswered?: { times: number; sinceMs: number };
   /** Neighbours that refused it, until when (monotonic ms). */
   refusedBy?: Map<NodeId, number>;
   /** The sealed bytes; loaded again from the store when not in memory. */

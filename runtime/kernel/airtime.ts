@@ -10,6 +10,8 @@ import type { Clock, Medium } from "@godwit/sdk";
  * the start, and may owe.
  */
 export const CONTROL_SHARE = 0.01;
+/** Of what the station may send at all, the part of control at most: a gateway's mail must not wait for what its weight earns. */
+export const CONTROL_OF_OWN = 0.5;
 /** What is there at the start, in links. */
 const START_LINKS = 1;
 /** A gateway, whom all others call, has the part of so many. */
@@ -98,7 +100,9 @@ export class ChannelBudget {
   /** This node's part of the channel, 0 to 1. */
   get share(): number {
     const [own, all] = this.#weights;
-    return (CONTROL_SHARE * own) / Math.min(all, WEIGHT_MAX);
+    const { ownShare = 1 } = this.medium;
+    const most = ownShare >= 0 ? CONTROL_OF_OWN * ownShare : CONTROL_SHARE; // a plugin says it
+    return Math.min(most, (CONTROL_SHARE * own) / Math.min(all, WEIGHT_MAX));
   }
 
   /** Unused airtime, ms; below 0: owed. */

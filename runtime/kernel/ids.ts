@@ -15,25 +15,33 @@ export const MESSAGE_ID_BYTES = 16;
 export const BUNDLE_ID_BYTES = 16;
 
 const ALPHABET = "abcdefghijklmnopqrstuvwxyz234567";
+const CODES = new TextEncoder().encode(ALPHABET);
 const VALUES = new Int8Array(128).fill(-1);
 for (let i = 0; i < 32; i++) {
   VALUES[ALPHABET.charCodeAt(i)] = i;
   VALUES[ALPHABET.toUpperCase().charCodeAt(i)] = i;
 }
 
+/** Where a text is put together; what is longer has one of its own. */
+const textScratch = Buffer.alloc(1_024);
+
 export function formatBase32(bytes: Uint8Array): string {
-  let out = "";
+  const chars = Math.ceil((bytes.length * 8) / 5);
+  // Appended one by one they would be as many strings, each of which names the one before.
+  const text = chars <= textScratch.length ? textScratch : Buffer.alloc(chars);
   let held = 0;
   let bits = 0;
-  for (const byte of bytes) {
-    held = ((held << 8) | byte) & 0xffff;
+  let at = 0;
+  for (let i = 0; i < bytes.length; i++) {
+    held = ((held << 8) | bytes[i]!) & 0xffff;
     bits += 8;
     while (bits >= 5) {
       bits -= 5;
-      out += ALPHABET[(held >> bits) & 31];
+      text[at++] = CODES[(held >> bits) & 31]!;
     }
   }
-  return bits > 0 ? out + ALPHABET[(held << (5 - bits)) & 31] : out;
+  if (bits > 0) text[at++] = CODES[(held << (5 - bits)) & 31]!;
+  return text.toString("latin1", 0, at);
 }
 
 /** Undefined unless `text` is canonical base32 in either case (no stray trailing bits). */

@@ -1,6 +1,6 @@
 /**
  * What every neighbour says of every destination, in columns: a hub with 250 neighbours that all tell it 10,000 destinations
- * holds two and a half million of these, so that each is 21 bytes and no object. Owns the memory and who is meant by a
+ * holds two and a half million of these, so that each is 17 bytes, or up to 21, and no object. Owns the memory and who is meant by a
  * number; must never choose a route, send, or look at a clock. docs/decisions/0021-candidates-in-columns.md says why so.
  *
  * A destination has a list of chunks of eight rows, all of them full but the first, so that whatever it costs grows by what
@@ -13,7 +13,7 @@ import { isSameRoute, METRIC_INFINITE, UNREACHABLE, type PlaneRoute } from "../w
 import type { Neighbour } from "./neighbour.ts";
 
 export const CHUNK_ROWS = 8;
-/** Memory comes and goes in pieces of this, 86 KiB: nothing is copied to grow, and little is kept for what has gone. */
+/** Memory comes and goes in pieces of this, 70 KiB: nothing is copied to grow, and little is kept for what has gone. */
 const SEGMENT_SHIFT = 9;
 const SEGMENT_CHUNKS = 2 ** SEGMENT_SHIFT;
 const SEGMENT_ROWS = SEGMENT_CHUNKS * CHUNK_ROWS;
@@ -43,14 +43,15 @@ export interface RowList {
 
 export const noRows = (): RowList => ({ chunk: NO_CHUNK, rows: 0 });
 
-const BYTES_PER_ROW = 2 + 4 + 2 + 4 + 2 + 4 + 2 + 1;
+const BYTES_PER_ROW = 4 + 4 + 4 + 2 + 2 + 1;
 
 export class Segment {
-  readonly seqnoLow: Uint32Array;
+  readonly #seqnoLow: Uint32Array;
   readonly metric: Uint32Array;
-  readonly serialLow: Uint32Array;
-  readonly seqnoHigh: Uint16Array;
-  readonly serialHigh: Uint16Array;
+  readonly #serialLow: Uint32Array;
+  /** Above 32 bits: of whom has started 256 times, and of who said something four thousand million times. Undefined: none in here. */
+  #seqnoHigh: Uint16Array | undefined;
+  #serialHigh: Uint16Array | undefined;
   readonly mtu: Uint16Array;
   readonly handle: Uint16Array;
   readonly flags: Uint8Array;
@@ -63,11 +64,9 @@ export class Segment {
     const buffer = new ArrayBuffer(SEGMENT_ROWS * BYTES_PER_ROW);
     let at = 0;
     const take = (bytes: number): number => (at += bytes * SEGMENT_ROWS) - bytes * SEGMENT_ROWS;
-    this.seqnoLow = new Uint32Array(buffer, take(4), SEGMENT_ROWS);
+    this.#seqnoLow = new Uint32Array(buffer, take(4), SEGMENT_ROWS);
     this.metric = new Uint32Array(buffer, take(4), SEGMENT_ROWS);
-    this.serialLow = new Uint32Array(buffer, take(4), SEGMENT_ROWS);
-    this.seqnoHigh = new Uint16Array(buffer, take(2), SEGMENT_ROWS);
-    this.serialHigh = new Uint16Array(buffer, take(2), SEGMENT_ROWS);
+    this.#serialLow = new Uint32Array(buffer, take(4), SEGMENT_ROWS);
     this.mtu = new Uint16Array(buffer, take(2), SEGMENT_ROWS);
     this.handle = new Uint16Array(buffer, take(2), SEGMENT_ROWS);
     this.flags = new Uint8Array(buffer, take(1), SEGMENT_ROWS);
@@ -76,12 +75,31 @@ export class Segment {
     this.free = first;
   }
 
+  get bytes(): number {
+    const high = (this.#seqnoHigh?.byteLength ?? 0) + (this.#serialHigh?.byteLength ?? 0);
+    return SEGMENT_ROWS * BYTES_PER_ROW + SEGMENT_CHUNKS * 4 + high;
+  }
+
   seqno(at: number): number {
-    return this.seqnoHigh[at]! * 2 ** 32 + this.seqnoLow[at]!;
+    const low = this.#seqnoLow[at]!;
+    return this.#seqnoHigh === undefined ? low : this.#seqnoHigh[at]! * 2 ** 32 + low;
+  }
+
+  setSeqno(at: number, seqno: number): void {
+    this.#seqnoLow[at] = seqno % 2 ** 32;
+    if (seqno >= 2 ** 32) this.#seqnoHigh ??= new Uint16Array(SEGMENT_ROWS);
+    if (this.#seqnoHigh !== undefined) this.#seqnoHigh[at] = Math.floor(seqno / 2 ** 32);
   }
 
   serial(at: number): number {
-    return this.serialHigh[at]! * 2 ** 32 + this.serialLow[at]!;
+    const low = this.#serialLow[at]!;
+    return this.#serialHigh === undefined ? low : this.#serialHigh[at]! * 2 ** 32 + low;
+  }
+
+  setSerial(at: number, serial: number): void {
+    this.#serialLow[at] = serial % 2 ** 32;
+    if (serial >= 2 ** 32) this.#serialHigh ??= new Uint16Array(SEGMENT_ROWS);
+    if (this.#serialHigh !== undefined) this.#serialHigh[at] = Math.floor(serial / 2 ** 32);
   }
 
   /** 0 fast, 1 medium, 2 slow: of the path behind the neighbour. */
@@ -109,7 +127,7 @@ export class Candidates {
 
   /** Bytes of the columns, free rows included. */
   get bytes(): number {
-    return (this.#segments.length - this.#holes.length) * (SEGMENT_ROWS * BYTES_PER_ROW + SEGMENT_CHUNKS * 4);
+    return this.#segments.reduce((total, segment) => total + (segment?.bytes ?? 0), 0);
   }
 
   /** Before its first row. Its number is its own until `leave`. */
@@ -264,8 +282,7 @@ export class Candidates {
       first = this.find(list, neighbour);
     const segment = this.#at(first);
     const at = first % SEGMENT_ROWS;
-    segment.serialLow[at] = serial % 2 ** 32;
-    segment.serialHigh[at] = Math.floor(serial / 2 ** 32);
+    segment.setSerial(at, serial);
     const kept = segment.flags[at]! & (ROW_SUSPECT | ROW_HAS_SECOND);
     const planes = (hasAny ? ROW_ANY : 0) | (hasBulk && !isSplit ? ROW_BULK : 0);
     write(segment, at, kept | planes, hasAny ? any : bulk);
@@ -274,9 +291,7 @@ export class Candidates {
   }
 
   setSerial(row: number, serial: number): void {
-    const segment = this.#at(row);
-    segment.serialLow[row % SEGMENT_ROWS] = serial % 2 ** 32;
-    segment.serialHigh[row % SEGMENT_ROWS] = Math.floor(serial / 2 ** 32);
+    this.#at(row).setSerial(row % SEGMENT_ROWS, serial);
   }
 
   /** Forgets all that the neighbour said; answers whether it had said anything reachable. The caller selects anew. */
@@ -415,8 +430,7 @@ export class Candidates {
 
 function write(segment: Segment, at: number, flags: number, route: PlaneRoute): void {
   segment.flags[at] = flags | (route.bottleneck << CLASS_SHIFT);
-  segment.seqnoLow[at] = route.seqno % 2 ** 32;
-  segment.seqnoHigh[at] = Math.floor(route.seqno / 2 ** 32);
+  segment.setSeqno(at, route.seqno);
   segment.metric[at] = route.metric;
   segment.mtu[at] = route.mtu;
 }
@@ -424,10 +438,8 @@ function write(segment: Segment, at: number, flags: number, route: PlaneRoute): 
 function copy(from: Segment, at: number, to: Segment, into: number): void {
   to.flags[into] = from.flags[at]!;
   to.handle[into] = from.handle[at]!;
-  to.serialLow[into] = from.serialLow[at]!;
-  to.serialHigh[into] = from.serialHigh[at]!;
-  to.seqnoLow[into] = from.seqnoLow[at]!;
-  to.seqnoHigh[into] = from.seqnoHigh[at]!;
+  to.setSerial(into, from.serial(at));
+  to.setSeqno(into, from.seqno(at));
   to.metric[into] = from.metric[at]!;
   to.mtu[into] = from.mtu[at]!;
 }

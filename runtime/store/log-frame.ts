@@ -3,6 +3,7 @@
  * that became durable together, and carries a sum seeded with the log's id, so that a frame of another log, or a piece of a body that looks
  * like one, is none. Each commit carries a sum as well: what a damaged frame still holds is found by it. Never touches a file.
  */
+import { assert } from "../kernel/errors.ts";
 import type { BodyPlace } from "./body-files.ts";
 import { collections, type Collection, type Damage, type Slot, type StoreOp } from "./types.ts";
 
@@ -83,6 +84,7 @@ export function encodeFrame(
     frame.writeUInt32LE(at - start - COMMIT_HEAD_BYTES, start);
     frame.writeUInt32LE(commitSum(frame.subarray(start + COMMIT_HEAD_BYTES, at), seed), start + 4);
   }
+  assert(at === bytes, "a frame has other bytes than room was made for");
   frame.writeUInt32LE(FRAME_MAGIC, 0);
   frame.writeUInt32LE(at - FRAME_HEAD_BYTES, 4);
   frame.writeBigUInt64LE(BigInt(page), 8);

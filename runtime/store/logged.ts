@@ -159,12 +159,15 @@ export class Logged {
     return !hasBody || (mediumOf(this.#deps.path)?.freeBytes ?? 0) >= this.#reserveBytes;
   }
 
-  /** Makes commits durable that `takes` admitted, all or none. One call at a time. Rejects with GODWIT_STORE_FAILED. */
-  async append(commits: readonly (readonly StoreOp[])[]): Promise<void> {
+  /**
+   * Makes commits durable that `takes` admitted, all or none; `commitsBytes`: what `bytesOf` said of them together. One call at a time.
+   * Rejects with GODWIT_STORE_FAILED.
+   */
+  async append(commits: readonly (readonly StoreOp[])[], commitsBytes: number): Promise<void> {
     const places: BodyPlace[] = [];
     try {
       const placed = await this.#place(commits, places);
-      const bytes = frameBytes(placed);
+      const bytes = places.length > 0 ? frameBytes(placed) : FRAME_HEAD_BYTES + commitsBytes;
       const pages = pagesOf(bytes);
       while (this.#log.used + pages > this.#log.capacity) await this.fold();
       if (this.#frame.length < bytes) this.#frame = alignedPages(2 * pages);

@@ -27,6 +27,7 @@ interface Held {
 const lengthOf = (body: Held["body"]): number =>
   body instanceof Uint8Array ? body.length : (body?.bytes ?? 0);
 
+type Row = [key: string, held: Held];
 type Layer = Map<Collection, Map<string, Held>>;
 
 export class Overlay {
@@ -98,7 +99,7 @@ export class Overlay {
     let bodies: Uint8Array[] = [];
     let bodyBytes = 0;
     let bytes = 0;
-    for (const [collection, key, { meta, body, slot }] of this.#sealed(deletesFirst)) {
+    for (const [collection, [key, { meta, body, slot }]] of this.#sealed(deletesFirst)) {
       if (ops.length >= opsMax || bytes >= bytesMax) {
         yield { ops, pack: packOf(bodies, bodyBytes), isLast: false };
         [ops, bodies, bodyBytes, bytes] = [[], [], 0, 0];
@@ -120,13 +121,13 @@ export class Overlay {
     yield { ops, pack: packOf(bodies, bodyBytes), isLast: true };
   }
 
-  *#sealed(deletesFirst: boolean): Generator<[Collection, string, Held]> {
+  *#sealed(deletesFirst: boolean): Generator<[Collection, Row]> {
     // Chunks first: a body that begins with one has its place, which must not go with a chunk that is deleted.
     const names = new Set<Collection>(["chunk", ...collections, ...this.#lower.keys()]);
     for (const wanted of deletesFirst ? [true, false] : [undefined])
       for (const collection of names)
-        for (const [key, held] of [...(this.#lower.get(collection) ?? [])].sort(byPlace))
-          if (wanted === undefined || (held.meta === null) === wanted) yield [collection, key, held];
+        for (const row of inPlace([...(this.#lower.get(collection) ?? [])]))
+          if (wanted === undefined || (row[1].meta === null) === wanted) yield [collection, row];
   }
 
   /** `undefined`: the database has it, if it is anywhere; null: none. */
@@ -271,8 +272,12 @@ export const rowsOfColumns = ({ keys, metas, bodyBytes, orders, groups }: RowCol
     group: groups[i]!,
   }));
 
+/** Most of what is new comes in the order in which it lies. */
+const inPlace = (rows: Row[]): Row[] =>
+  rows.every((row, i) => i === 0 || byPlace(rows[i - 1]!, row) < 0) ? rows : rows.sort(byPlace);
+
 /** As the rows lie, so that each page belongs to one slice and is written once: new mail at the end of its table, everything else by key. */
-const byPlace = ([a, { slot: at }]: [string, Held], [b, { slot: bt }]: [string, Held]): number =>
+const byPlace = ([a, { slot: at }]: Row, [b, { slot: bt }]: Row): number =>
   (at?.order ?? 0) - (bt?.order ?? 0) || (a < b ? -1 : 1);
 
 function packOf(bodies: readonly Uint8Array[], bytes: number): Uint8Array {

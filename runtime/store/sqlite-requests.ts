@@ -44,6 +44,10 @@ export function packed(pending: readonly { readonly request: Request }[]): {
   return { entries, pack };
 }
 
+/** Of a commit. */
+export const opsOf = ({ request }: { readonly request: Request }): readonly StoreOp[] =>
+  (request as CommitRequest).ops;
+
 export const bodyBytesOf = (request: Request): number =>
   request.kind === "commit"
     ? request.ops.reduce((total, op) => total + (op.op === "put" ? (op.body?.length ?? 0) : 0), 0)

@@ -29,8 +29,8 @@ import {
   hasHead,
   isNoRoom,
   mayFailAlone,
+  opsOf,
   packed,
-  type CommitRequest,
   type ReadRequest,
   type Request,
 } from "./sqlite-requests.ts";
@@ -83,6 +83,7 @@ interface Pending {
 interface Step {
   readonly how: "log" | "database";
   readonly commits: Pending[];
+  readonly bytes: number;
   readonly reads: Pending[];
 }
 
@@ -299,7 +300,7 @@ export class SqliteStore implements Store {
     while (this.#dead === undefined && waiting() > 0) {
       await gather(waiting, BATCH_OPS_MAX, () => this.#nowMs());
       const step = this.#nextStep();
-      if (step.how === "log") await this.#toLog(step.commits);
+      if (step.how === "log") await this.#toLog(step.commits, step.bytes);
       else await this.#toDatabase(step.commits);
       if (step.reads.length > 0) void this.#read(step.reads);
     }
@@ -339,18 +340,18 @@ export class SqliteStore implements Store {
       this.#waiting = this.#waiting.slice(this.#head);
       this.#head = 0;
     }
-    return { how: how ?? "log", commits, reads: read };
+    return { how: how ?? "log", commits, bytes, reads: read };
   }
 
-  async #toLog(pending: readonly Pending[]): Promise<void> {
+  async #toLog(pending: readonly Pending[], bytes: number): Promise<void> {
     if (pending.length === 0) return;
     try {
       const startMs = this.#nowMs();
-      await this.#logged!.append(pending.map(({ request }) => (request as CommitRequest).ops));
+      await this.#logged!.append(pending.map(opsOf), bytes);
       this.#metrics?.writes?.observe((this.#nowMs() - startMs) / 1000);
       this.#settle(pending, new Map());
     } catch (error) {
-      if (mayFailAlone(pending, true)) for (const one of pending) await this.#toLog([one]);
+      if (mayFailAlone(pending, true)) for (const one of pending) await this.#toLog([one], one.bytes);
       else this.#settle(pending, failuresOf(pending, error));
     }
   }

@@ -17,6 +17,11 @@ export interface Medium {
   airtimeMs(bytes: number, to: "one" | "all"): number;
   /** Share of the last minutes in which the channel was busy, whoever sent, as far as is heard here: 0 to 1. */
   readonly utilisation: number;
+  /**
+   * Of all airtime, what this station may take itself on the average, 0 to 1, as a region's duty cycle or a rule of the channel says: of that too control takes
+   * a part only, so that mail keeps the rest. Read again at any time; without it, as much as there is.
+   */
+  readonly ownShare?: number;
   /** Largest datagram to all, bytes. */
   readonly broadcastBytesMax: number;
   /**

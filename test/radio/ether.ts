@@ -12,7 +12,7 @@ import { seededRandom } from "../../runtime/kernel/random.ts";
 import { Medium, type MediumTime } from "../sim/radio/medium.ts";
 import { presets, strengthAtDb, type PresetName } from "./plan.ts";
 import { EmulatedRadio, type RadioOptions } from "./radio.ts";
-import { Verified } from "./sealing.ts";
+import { OpenedFrames, Verified } from "./sealing.ts";
 
 export interface EtherOptions {
   readonly preset?: PresetName;
@@ -54,7 +54,15 @@ export class Ether {
     const { lora } = presets[preset];
     this.medium = new Medium({ time, random: seededRandom(random.below(2 ** 32)), lora, loss });
     const wallMs = options.wallMs ?? (() => systemClock.wallMs());
-    this.#air = { time, medium: this.medium, preset, random, verified: new Verified(), wallMs };
+    this.#air = {
+      time,
+      medium: this.medium,
+      preset,
+      random,
+      verified: new Verified(),
+      opened: new OpenedFrames(),
+      wallMs,
+    };
   }
 
   /**
@@ -69,7 +77,7 @@ export class Ether {
     const radio = new EmulatedRadio(this.#air, options, this.radios.length + 1);
     for (const other of this.radios) {
       if (this.#isIntroduced) introduce(radio, other);
-      if (options.neighbours === undefined) this.join(radio, other, this.#strength(radio, other));
+      if (options.neighbours === undefined) this.medium.join(radio, other, this.#strength(radio, other));
     }
     for (const it of options.neighbours ?? []) {
       const [other, dB] = it instanceof EmulatedRadio ? [it, NEAR_DB] : it;
@@ -80,11 +88,12 @@ export class Ether {
     return radio;
   }
 
-  /** Both ways, dB above what is needed; undefined: neither hears the other any more. */
-  join(a: EmulatedRadio, b: EmulatedRadio, dB: number | undefined = NEAR_DB): void {
+  /** Both ways, dB above what is needed. */
+  join(a: EmulatedRadio, b: EmulatedRadio, dB = NEAR_DB): void {
     this.medium.join(a, b, dB);
   }
 
+  /** Neither hears the other any more. */
   part(a: EmulatedRadio, b: EmulatedRadio): void {
     this.medium.join(a, b, undefined);
   }

@@ -63,14 +63,15 @@ export function* handshake(
   return undefined;
 }
 
-function ownInfo({ number, user, nodes, wallSeconds }: PhoneOptions): Mesh.NodeInfo {
-  const own = nodes.get(number());
+function ownInfo({ number, user, position, metrics, wallSeconds }: PhoneOptions): Mesh.NodeInfo {
+  const told = position();
   return create(Mesh.NodeInfoSchema, {
     num: number(),
     user: user(),
     lastHeard: wallSeconds(),
     isFavorite: true,
-    ...(own?.position === undefined ? {} : { position: own.position }),
+    deviceMetrics: metrics(),
+    ...(told === undefined ? {} : { position: told }),
   });
 }
 

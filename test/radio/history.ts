@@ -6,6 +6,9 @@ import type { Packet } from "./packet.ts";
 const PACKETS_MAX = 256;
 const RELAYERS_MAX = 6;
 
+/** Both are 32 bits, and ids are random: what the product rounds off never makes two of one. */
+const keyOf = (from: number, id: number): number => id * 2 ** 21 + (from % 2 ** 21);
+
 interface Seen {
   nextHop: number;
   mostHops: number;
@@ -25,7 +28,7 @@ export interface Verdict {
 
 export class History {
   readonly #own: () => number;
-  readonly #seen = new Map<string, Seen>();
+  readonly #seen = new Map<number, Seen>();
 
   constructor(own: () => number) {
     this.#own = own;
@@ -36,7 +39,7 @@ export class History {
     const nothing = { isSeen: false, isUpgraded: false, isFallback: false, wasNextHop: false };
     if (id === 0) return nothing;
     const own = lastByte(this.#own());
-    const key = `${from} ${id}`;
+    const key = keyOf(from, id);
     const old = this.#seen.get(key);
     this.#seen.delete(key);
     const isOwnTurn = relayNode === own;
@@ -74,6 +77,6 @@ export class History {
 
   /** Who repeated a packet that was sent from here or carried here, by last bytes. */
   relayersOf(from: number, id: number): readonly number[] {
-    return this.#seen.get(`${from} ${id}`)?.relayedBy ?? [];
+    return this.#seen.get(keyOf(from, id))?.relayedBy ?? [];
   }
 }

@@ -44,13 +44,17 @@ export function encodeLoraFrame(frame: LoraFrame): Uint8Array {
   return bytes;
 }
 
-/** Undefined: too short. The payload is a view of `bytes`. */
+const decoded = new WeakMap<Uint8Array, LoraFrame>();
+
+/** Undefined: too short. The payload is a view of `bytes`, and always the same one of the same bytes, which all radios in earshot are given. */
 export function decodeLoraFrame(bytes: Uint8Array): LoraFrame | undefined {
+  const known = decoded.get(bytes);
+  if (known !== undefined) return known;
   if (bytes.length < HEADER_BYTES) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const flags = bytes[12]!;
   const hopStart = flags >> 5;
-  return {
+  const frame: LoraFrame = {
     to: view.getUint32(0, true),
     from: view.getUint32(4, true),
     id: view.getUint32(8, true),
@@ -64,6 +68,8 @@ export function decodeLoraFrame(bytes: Uint8Array): LoraFrame | undefined {
     relayNode: hopStart === 0 ? 0 : bytes[15]!,
     encrypted: bytes.subarray(HEADER_BYTES),
   };
+  decoded.set(bytes, frame);
+  return frame;
 }
 
 export const lastByte = (node: number): number => node & 0xff || 0xff;

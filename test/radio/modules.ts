@@ -37,7 +37,7 @@ export interface ModulesOptions {
   readonly time: MediumTime;
   readonly number: () => number;
   readonly behaviour: () => Behaviour;
-  readonly beacons: Beacons;
+  readonly beacons: () => Beacons;
   readonly user: () => Mesh.User;
   readonly position: () => Mesh.Position | undefined;
   readonly nodes: NodeDb;
@@ -64,7 +64,7 @@ export class Modules {
   start(): void {
     const { time, beacons } = this.#options;
     this.#startedMs = time.nowMs;
-    const { nodeInfoMs, positionMs, telemetryMs } = beacons;
+    const { nodeInfoMs, positionMs, telemetryMs } = beacons();
     if (nodeInfoMs > 0) this.#every(nodeInfoMs, () => this.tellWho(BROADCAST, false), FIRST_NODE_INFO_MS);
     if (positionMs > 0) this.#every(positionMs, () => this.#tellPosition());
     if (telemetryMs > 0) this.#every(telemetryMs, () => this.#tellMetrics());
@@ -199,24 +199,23 @@ export class Modules {
     return this.#options.airtime.channelPercent < POLITE_PERCENT;
   }
 
+  /** How it fares now. */
+  get metrics(): Telemetry.DeviceMetrics {
+    const { airtime } = this.#options;
+    return create(Telemetry.DeviceMetricsSchema, {
+      // Above a hundred: it has mains.
+      batteryLevel: 101,
+      voltage: 4.2,
+      channelUtilization: airtime.channelPercent,
+      airUtilTx: airtime.ownPercent,
+      uptimeSeconds: this.#uptime,
+    });
+  }
+
   #metrics(): Uint8Array {
-    const { airtime, wallSeconds } = this.#options;
-    return toBinary(
-      Telemetry.TelemetrySchema,
-      create(Telemetry.TelemetrySchema, {
-        time: wallSeconds(),
-        variant: {
-          case: "deviceMetrics",
-          value: create(Telemetry.DeviceMetricsSchema, {
-            batteryLevel: 101,
-            voltage: 4.2,
-            channelUtilization: airtime.channelPercent,
-            airUtilTx: airtime.ownPercent,
-            uptimeSeconds: this.#uptime,
-          }),
-        },
-      }),
-    );
+    const variant = { case: "deviceMetrics", value: this.metrics } as const;
+    const time = this.#options.wallSeconds();
+    return toBinary(Telemetry.TelemetrySchema, create(Telemetry.TelemetrySchema, { time, variant }));
   }
 
   get #uptime(): number {

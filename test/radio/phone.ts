@@ -3,7 +3,7 @@
  * the firmware. The queues are the radio's, not the client's: of two clients each gets a part.
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { Mesh } from "@meshtastic/protobufs";
+import { Mesh, type Telemetry } from "@meshtastic/protobufs";
 import type { Timer } from "@godwit/sdk";
 import type { MediumTime } from "../sim/radio/medium.ts";
 import type { Behaviour } from "./behaviour.ts";
@@ -56,6 +56,8 @@ export interface PhoneOptions {
   readonly nodes: NodeDb;
   readonly user: () => Mesh.User;
   readonly metadata: () => Mesh.DeviceMetadata;
+  readonly position: () => Mesh.Position | undefined;
+  readonly metrics: () => Telemetry.DeviceMetrics;
   readonly wallSeconds: () => number;
   readonly router: () => Router;
   readonly transmitter: () => Transmitter;

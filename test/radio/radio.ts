@@ -19,12 +19,17 @@ import { addVarint, packetOf, type Packet } from "./packet.ts";
 import { Phone } from "./phone.ts";
 import { presets, rssiOf, snrOf, type PresetName, type RegionName } from "./plan.ts";
 import { Router, type Role } from "./router.ts";
-import { Sealing, type Verified } from "./sealing.ts";
+import { Sealing, type OpenedFrames, type Verified } from "./sealing.ts";
 import { defaultChannel, newUser, Settings, type ChannelOptions } from "./settings.ts";
 import { listenTcp, openSerial, type SerialPort, type TcpPort } from "./sockets.ts";
 import { Transmitter } from "./transmitter.ts";
 
 const BOOT_MS = 1_500;
+/** Of firmware that does so unless it is told otherwise. */
+const TELLING = { positionMs: 900_000, telemetryMs: 1_800_000 } as const;
+/** Where the plane of positions lies, degrees: Dundee. */
+const ORIGIN = { latitude: 56.46, longitude: -2.97 } as const;
+const METRES_OF_DEGREE = 111_320;
 
 export interface RadioOptions {
   readonly name?: string;
@@ -57,6 +62,7 @@ export interface Surroundings {
   readonly preset: PresetName;
   readonly random: Random;
   readonly verified: Verified;
+  readonly opened: OpenedFrames;
   readonly wallMs: () => number;
 }
 
@@ -84,6 +90,7 @@ export class EmulatedRadio implements Station<Uint8Array> {
   readonly #air: Surroundings;
   readonly #random: Random;
   readonly #mac: Uint8Array;
+  readonly #numbers: { readonly byKey: number; readonly byMac: number };
   readonly #phone: Phone;
   readonly #sealing: Sealing;
   readonly #admin: AdminModule;
@@ -104,6 +111,10 @@ export class EmulatedRadio implements Station<Uint8Array> {
     this.#random = seededRandom(air.random.below(2 ** 32));
     this.keys = newKeyPair(this.#random);
     this.#mac = this.#random.bytes(6);
+    this.#numbers = {
+      byKey: nodeNumberOf(this.keys.publicKey),
+      byMac: new DataView(this.#mac.buffer).getUint32(2),
+    };
     this.name = options.name ?? `radio ${index}`;
     this.#names = { longName: this.name, shortName: index.toString(36).padStart(4, "0").slice(-4) };
     this.#behaviour = { ...behaviours[options.firmware ?? "2.8"], ...options.behaviour };
@@ -132,12 +143,26 @@ export class EmulatedRadio implements Station<Uint8Array> {
   }
 
   get number(): number {
-    if (this.#behaviour.numbersByKey) return nodeNumberOf(this.keys.publicKey);
-    return new DataView(this.#mac.buffer, this.#mac.byteOffset).getUint32(2);
+    return this.#behaviour.numbersByKey ? this.#numbers.byKey : this.#numbers.byMac;
   }
 
   get user(): Mesh.User {
     return newUser(this.number, this.#names, this.#mac, this.keys.publicKey, this.#isLicensed);
+  }
+
+  /** As it tells it: exact. Undefined: it knows of none. */
+  get position(): Mesh.Position | undefined {
+    if (this.options.position === undefined) return undefined;
+    const [east, north] = this.options.position;
+    const latitude = ORIGIN.latitude + north / METRES_OF_DEGREE;
+    const longitude =
+      ORIGIN.longitude + east / (METRES_OF_DEGREE * Math.cos((ORIGIN.latitude * Math.PI) / 180));
+    return create(Mesh.PositionSchema, {
+      latitudeI: Math.round(latitude * 1e7),
+      longitudeI: Math.round(longitude * 1e7),
+      time: this.#wallSeconds(),
+      precisionBits: 32,
+    });
   }
 
   get isOn(): boolean {
@@ -250,6 +275,7 @@ export class EmulatedRadio implements Station<Uint8Array> {
 
   #boot(): void {
     this.#boots++;
+    this.#sealing.forgetChannels();
     this.#isOn = true;
     [this.airtime, this.transmitter, this.router, this.#modules] = this.#newLife();
     this.nodes.touch(this.number);
@@ -321,9 +347,9 @@ export class EmulatedRadio implements Station<Uint8Array> {
     });
     const modules: Modules = new Modules({
       ...common,
-      beacons: this.#beacons,
+      beacons: () => this.#beacons,
       user: () => this.user,
-      position: () => undefined,
+      position: () => this.position,
       router: () => router,
       wallSeconds: () => this.#wallSeconds(),
       toClient,
@@ -334,8 +360,8 @@ export class EmulatedRadio implements Station<Uint8Array> {
   }
 
   get #beacons(): Beacons {
-    const optIn = this.#behaviour.telemetryIsOptIn ? 0 : 1_800_000;
-    return { nodeInfoMs: 10_800_000, positionMs: 0, telemetryMs: optIn, ...this.options.beacons };
+    const own = this.#behaviour.telemetryIsOptIn ? { positionMs: 0, telemetryMs: 0 } : TELLING;
+    return { nodeInfoMs: 10_800_000, ...own, ...this.options.beacons };
   }
 
   #deliver(packet: Packet): void {
@@ -362,6 +388,7 @@ export class EmulatedRadio implements Station<Uint8Array> {
       channels: () => this.settings.channels,
       channelName: () => presets[this.#air.preset].channelName,
       verified: this.#air.verified,
+      opened: this.#air.opened,
     });
   }
 
@@ -394,6 +421,8 @@ export class EmulatedRadio implements Station<Uint8Array> {
       nodes: this.nodes,
       user: () => this.user,
       metadata: () => this.#metadata(),
+      position: () => this.position,
+      metrics: () => this.#modules.metrics,
       wallSeconds: () => this.#wallSeconds(),
       router: () => this.router,
       transmitter: () => this.transmitter,

@@ -27,6 +27,11 @@ import { Port, RoutingError, type Packet } from "./packet.ts";
 /** `opaque`: of a channel that it has no key of. `refused`: a policy forbids it, or it does not decode. */
 export type Opened = Packet | "opaque" | "refused";
 
+interface ChannelKey {
+  readonly hash: number;
+  readonly key: Uint8Array;
+}
+
 export interface SealingOptions {
   readonly random: Random;
   readonly nodes: NodeDb;
@@ -39,6 +44,7 @@ export interface SealingOptions {
   readonly channels: () => readonly Channel.Channel[];
   readonly channelName: () => string;
   readonly verified: Verified;
+  readonly opened: OpenedFrames;
 }
 
 /** What signatures of one ether came to: every radio hears the same frames, and a check takes milliseconds. */
@@ -56,6 +62,26 @@ export class Verified {
   }
 }
 const VERIFIED_MAX = 1_024;
+
+/** What frames of one ether say under a channel's key: all in earshot are given the same bytes. */
+export class OpenedFrames {
+  readonly #known = new WeakMap<
+    Uint8Array,
+    { readonly key: Uint8Array; readonly data: Mesh.Data | undefined }[]
+  >();
+
+  /** Shared: copy it. */
+  read(key: Uint8Array, { from, id }: Packet, encrypted: Uint8Array): Mesh.Data | undefined {
+    const known = this.#known.get(encrypted) ?? [];
+    const found = known.find((it) => isSameKey(it.key, key));
+    if (found !== undefined) return found.data;
+    const data = packets.decodeData(cryptChannel(key, from, id, encrypted));
+    known.push({ key, data });
+    this.#known.set(encrypted, known);
+    return data;
+  }
+}
+
 const BITFIELD_MQTT = 1;
 const BITFIELD_RESPONSE = 2;
 
@@ -70,13 +96,28 @@ const PLAIN_PORTS: ReadonlySet<number> = new Set([
 export class Sealing {
   readonly #options: SealingOptions;
   readonly #shared = new Map<string, Uint8Array>();
+  /** Null: there is none. */
+  readonly #channels: (ChannelKey | null | undefined)[] = [];
 
   constructor(options: SealingOptions) {
     this.#options = options;
   }
 
   /** Of a channel by its index; undefined: there is none. */
-  channelAt(index: number): { hash: number; key: Uint8Array; name: string } | undefined {
+  channelAt(index: number): ChannelKey | undefined {
+    const known = this.#channels[index];
+    if (known !== undefined) return known ?? undefined;
+    const made = this.#newChannel(index);
+    this.#channels[index] = made ?? null;
+    return made;
+  }
+
+  /** Channels were changed. */
+  forgetChannels(): void {
+    this.#channels.length = 0;
+  }
+
+  #newChannel(index: number): ChannelKey | undefined {
     const { channels, channelName } = this.#options;
     const channel = channels()[index];
     const { DISABLED, SECONDARY } = Channels.Channel_Role;
@@ -90,7 +131,7 @@ export class Sealing {
         : channel.settings.psk;
     const key = this.#options.isLicensed() ? new Uint8Array() : expandPsk(psk);
     const name = channel.settings.name === "" ? channelName() : channel.settings.name;
-    return { hash: channelHash(name, key), key, name };
+    return { hash: channelHash(name, key), key };
   }
 
   /** In place; the error is that of Routing. What is of others and was opened here goes out as it came. */
@@ -194,8 +235,9 @@ export class Sealing {
       const channel = this.channelAt(index);
       if (channel === undefined || channel.hash !== packet.channel) continue;
       isMatched = true;
-      const data = packets.decodeData(cryptChannel(channel.key, packet.from, packet.id, encrypted));
-      if (data === undefined) continue;
+      const shared = this.#options.opened.read(channel.key, packet, encrypted);
+      if (shared === undefined) continue;
+      const data = { ...shared };
       const isTextToUs = packet.to === number() && data.portnum === Port.TEXT_MESSAGE_APP;
       if (isTextToUs && behaviour().textNeedsKey && !isLicensed()) return "refused";
       const opened = packets.copyOf(packet, {

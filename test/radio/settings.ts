@@ -31,6 +31,13 @@ const roles = {
   routerLate: Config.Config_DeviceConfig_Role.ROUTER_LATE,
 } as const satisfies Readonly<Record<Role, number>>;
 
+const roleOf = new Map<number, Role>(Object.entries(roles).map(([name, number]) => [number, name as Role]));
+
+/** Where they stand among all, which is their order in the handshake. */
+const DEVICE_AT = 0;
+const LORA_AT = 5;
+const dutyCycleOf = new Map<number, number>(Object.values(regions).map((it) => [it.number, it.dutyCycle]));
+
 export const defaultChannel: ChannelOptions = { name: "", psk: DEFAULT_PSK };
 
 export class Settings {
@@ -49,7 +56,7 @@ export class Settings {
   }
 
   get lora(): Config.Config_LoRaConfig {
-    const { payloadVariant } = this.configs.find((it) => it.payloadVariant.case === "lora")!;
+    const { payloadVariant } = this.configs[LORA_AT]!;
     return payloadVariant.value as Config.Config_LoRaConfig;
   }
 
@@ -60,20 +67,19 @@ export class Settings {
   }
 
   get device(): Config.Config_DeviceConfig {
-    const { payloadVariant } = this.configs.find((it) => it.payloadVariant.case === "device")!;
+    const { payloadVariant } = this.configs[DEVICE_AT]!;
     return payloadVariant.value as Config.Config_DeviceConfig;
   }
 
   get role(): Role {
-    const found = Object.entries(roles).find(([, number]) => number === this.device.role);
-    return (found?.[0] as Role | undefined) ?? "client";
+    return roleOf.get(this.device.role) ?? "client";
   }
 
   /** Of the region it is set to; one that is not known here has none. */
   get dutyCycle(): number {
     const { region, overrideDutyCycle } = this.lora;
     if (overrideDutyCycle) return 1;
-    return Object.values(regions).find(({ number }) => number === (region as number))?.dutyCycle ?? 1;
+    return dutyCycleOf.get(region) ?? 1;
   }
 
   setConfig(config: Config.Config): void {
