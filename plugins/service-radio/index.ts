@@ -7,8 +7,11 @@ import { formatPlace, radioConfig } from "./config.ts";
 import { RadioSession } from "./session.ts";
 import { bitsPerSecond, costsOf, idOf, slotMs, whySilent } from "./state.ts";
 import { Users } from "./users.ts";
+import { WAKE } from "./frames.ts";
 import { openTcp } from "./wire.ts";
+import { openSerialWire } from "./wire-serial.ts";
 
+const NO_BYTES = new Uint8Array(0);
 /** What changes by itself is told at most this often, ms. */
 const TELL_MS = 10_000;
 
@@ -46,8 +49,11 @@ export default definePlugin({
       clock: ctx.clock,
       random: ctx.random,
       log: ctx.log,
-      open: openTcp(connect.host, connect.port),
-      wake: new Uint8Array(0),
+      open:
+        connect.kind === "tcp"
+          ? openTcp(connect.host, connect.port)
+          : openSerialWire(connect.path, ctx.clock),
+      wake: connect.kind === "serial" ? WAKE : NO_BYTES,
       changed: () => tell(),
       packet: (packet) => {
         packets.add();

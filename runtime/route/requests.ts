@@ -181,7 +181,10 @@ export class SeqnoRequests {
     const targets: { neighbour: Neighbour; total: number }[] = [];
     candidates.forEach(destination.list, (row) => {
       const total = totalAt(candidates, destination, row, plane);
-      if (total < METRIC_INFINITE) targets.push({ neighbour: candidates.neighbourAt(row), total });
+      const neighbour = candidates.neighbourAt(row);
+      // Paths over slow links are asked for anew, when mail needs them (paths.ts).
+      const isAsked = neighbour.hasTable || neighbour.id === destination.id;
+      if (isAsked && total < METRIC_INFINITE) targets.push({ neighbour, total });
     });
     return targets.sort((a, b) => a.total - b.total).map(({ neighbour }) => neighbour);
   }
@@ -212,6 +215,11 @@ export class SeqnoRequests {
     if (!this.#mayUseAirtime(to, bytes)) return false;
     this.#askedSlow.set(destination, { to, seqno, atMs: nowMs, times: isAgain ? last.times + 1 : 0 });
     return true;
+  }
+
+  /** For a neighbour that is not in the table: it is answered when the number comes, as by any other change. */
+  ask(target: Neighbour, destination: Destination, seqno: number): void {
+    this.#send(target, destination, seqno, PLANE_ANY, REQUEST_HOPS);
   }
 
   /** `from` was admitted by its tag, or is a slow neighbour, which has none. */

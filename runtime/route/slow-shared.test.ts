@@ -26,7 +26,7 @@ const proofsTo = (rig: Rig, id: string) =>
 /** A link whose channel gives `has()`. */
 function shared(has: () => boolean = () => true) {
   const asked: string[] = [];
-  const takeAirtime = (_bytes: number, need: "mail" | "control") => {
+  const takeAirtime = (_bytes: number, need: "mail" | "begin" | "control") => {
     asked.push(need);
     return has();
   };

@@ -137,13 +137,29 @@ export class SlowLinks {
     return false;
   }
 
+  /** Neighbours that questions for paths go to: there, and with a beacon; gateways first, then the cheapest. */
+  askable(except: Neighbour | undefined): Neighbour[] {
+    return [...this.#links]
+      .filter(
+        ([neighbour, { heard, isThere }]) =>
+          neighbour !== except && neighbour.link.knowsPaths === true && heard !== undefined && isThere,
+      )
+      .sort(
+        ([a, of], [b, than]) =>
+          Number(of.gatewayMetric === undefined) - Number(than.gatewayMetric === undefined) ||
+          a.link.cost - b.link.cost ||
+          compareIds(a.id, b.id),
+      )
+      .map(([neighbour]) => neighbour);
+  }
+
   /** Takes `bytes` of airtime; false: there is none now, and the frame must not be sent. */
-  takeAirtime(neighbour: Neighbour, bytes: number): boolean {
+  takeAirtime(neighbour: Neighbour, bytes: number, need: "begin" | "control" = "control"): boolean {
     const link = this.#links.get(neighbour);
     if (link === undefined) return false;
     // Asked of the channel: all its links share one budget, which counts what it denies.
     if (neighbour.link.takeAirtime !== undefined)
-      return neighbour.link.takeAirtime(bytes, isBegun(link) ? "control" : "mail");
+      return neighbour.link.takeAirtime(bytes, isBegun(link) ? need : "mail");
     this.#refill(neighbour, link);
     if (link.tokens < Math.min(bytes, SLOW_BURST_BYTES)) return false;
     link.tokens -= bytes;
