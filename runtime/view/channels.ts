@@ -1,13 +1,13 @@
 /** The channels that all in earshot share, as the API shows them: who is heard, and what this node's control may take and took. */
-import type { Channels } from "../channel/channels.ts";
 import { airtimeUses, type ChannelBudget } from "../kernel/airtime.ts";
 import type { NodeId } from "../kernel/ids.ts";
+import type { Mesh } from "../mesh/mesh.ts";
 import type { ChannelView } from "./contract/node.ts";
 
 const seconds = (ms: number): number => Math.round(ms) / 1_000;
 
 export function channelViews(
-  channels: Pick<Channels, "airtime" | "heardOn" | "idOf">,
+  channels: Pick<Mesh["channels"], "airtime" | "heardOn" | "idOf">,
   callsignOf: (id: NodeId) => string | null,
 ): ChannelView[] {
   const heardOn = ({ medium }: ChannelBudget): ChannelView["heard"] =>
