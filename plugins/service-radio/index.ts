@@ -2,7 +2,7 @@
  * service.radio: the session of one Meshtastic radio, and its door `radio.NAME` for the plugins of this node: one owner, many users. Moves no mail and knows
  * no mesh but the radio's. Specified by docs/meshtastic.md.
  */
-import { definePlugin } from "@godwit/sdk";
+import { definePlugin, GodwitError } from "@godwit/sdk";
 import { formatPlace, radioConfig } from "./config.ts";
 import { RadioSession } from "./session.ts";
 import { bitsPerSecond, costsOf, idOf, slotMs, whySilent } from "./state.ts";
@@ -85,7 +85,9 @@ export default definePlugin({
             users: Object.fromEntries(users.airtimeMs),
             nodes: session.nodes.size,
           })
-        : Promise.reject(new Error('this plugin answers "show"')),
+        : Promise.reject(
+            new GodwitError("GODWIT_REQUEST_INVALID", 'a radio answers "show"', { kind: "protocol" }),
+          ),
     );
     ctx.spawn("radio", (signal) => session.run(signal));
     tell();

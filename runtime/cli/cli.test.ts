@@ -118,8 +118,21 @@ describe("every command that asks the node", () => {
     ["serf query load abc --node LON-B --tag role=web.* --relay 2 --timeout 2s", '"acks":["LON-B"]', 0],
     ["serf keys list", '"done":2', 0],
     [`serf keys install ${"A".repeat(43)}=`, '"done":2', 0],
+    ["radio list", '{"radios":[', 0],
+    ["radio show pi", '"firmware":"2.8.0"', 0],
+    ["radio airtime pi", '"hourMaxMs":180000', 0],
     ["serf remove agent --prune", '{"name":"agent","status":"left"}', 0],
   ];
+  test("a radio is shown to people, and nothing that it says moves a terminal", async () => {
+    const shown = (await godwit("radio show pi")).out;
+    expect(shown).toContain("radio pi at /dev/ttyUSB0: ready");
+    expect(shown).toContain("channel 0  godwit  5f21");
+    expect(shown).not.toContain("\u001b");
+    expect((await godwit("radio airtime pi")).out).toMatch(
+      /pi +12\.5 % +20\.0 s +180\.0 s +1\.9 s +3 +transport\.lora 12\.3 s/,
+    );
+  });
+
   test("reload says what is in force, and what waits for the next start and why", async () => {
     expect((await godwit("reload")).out).toBe(
       "services.telex added\nnode.log_level in force\nnode.network counts from the next start, because links are made for one mesh\n",

@@ -21,6 +21,7 @@ function newEther(options: EtherOptions = {}): Ether {
   return ether;
 }
 
+const TRIES = 3;
 const channels = [{ name: "godwit", psk: new Uint8Array(32).fill(7) }];
 
 /** Its own channel, and silent of its own accord, so that what is on the air is ours. */
@@ -67,9 +68,22 @@ const send = (from: LabNode, to: LabNode, text: string) =>
 const isDelivered = async (node: LabNode, id: string) =>
   (await node.json<{ state: string }>(`/messages/${id}`)).state === "delivered";
 
+/** A packet that two say at once is lost, and a receipt that was comes again after ten minutes: then another telex is sent. */
 async function delivered(from: LabNode, to: LabNode, text: string, timeoutMs: number): Promise<void> {
-  const id = await send(from, to, text);
-  await from.until(`"${text}" is delivered`, () => isDelivered(from, id), timeoutMs);
+  const ids: string[] = [];
+  const isOneDelivered = async () => {
+    for (const id of ids) if (await isDelivered(from, id)) return true;
+    return false;
+  };
+  for (let tries = 1; ; tries++) {
+    ids.push(await send(from, to, text));
+    try {
+      await from.until(`"${text}" is delivered`, isOneDelivered, timeoutMs, 100);
+      break;
+    } catch (error) {
+      if (tries === TRIES || !from.isRunning) throw error;
+    }
+  }
   expect(await textsAt(to)).toContain(text);
 }
 
@@ -111,16 +125,21 @@ test("two nodes with nothing but LongFast radios exchange telexes with receipts;
   await b.start();
   await ready(b);
   await a.start();
-  await delivered(a, b, "over the hill", 90_000);
+  await delivered(a, b, "over the hill", 60_000);
   await delivered(b, a, "and back", 60_000);
   expect(await linksOf(a, "BBB-B")).toEqual(["meshtastic"]);
   await demandAirtime(a, one);
   await demandAirtime(b, other);
 
   const bulk = await a.sendBytes(crypto.getRandomValues(new Uint8Array(50_000)), { to: "BBB-B" });
-  await delivered(a, b, "smaller than that", 60_000);
-  const { state, reason } = await a.json<{ state: string; reason: string | null }>(`/messages/${bulk}`);
-  expect([state, reason]).toEqual(["queued", expect.stringContaining("faster")]);
+  await a.until(
+    "bulk to say that it waits for a faster way",
+    async () => {
+      const { state, reason } = await a.json<{ state: string; reason: string | null }>(`/messages/${bulk}`);
+      return state === "queued" && reason?.includes("faster") === true;
+    },
+    30_000,
+  );
   const onAirMs = one.radio.airtime.ownMs;
 
   await a.configure([endpointOf(other), b.endpoint]);
@@ -130,7 +149,7 @@ test("two nodes with nothing but LongFast radios exchange telexes with receipts;
   expect((await linksOf(a, "BBB-B")).toSorted()).toEqual(["meshtastic", "tcp"]);
   // A route update may go by each link; a message or its acknowledgement would be more.
   expect(one.radio.airtime.ownMs - onAirMs).toBeLessThan(2_000);
-}, 240_000);
+}, 480_000);
 
 test("three nodes, of which the one between has a radio and a cable, carry telexes and receipts from one end to the other", async () => {
   const lab = await newLab();
@@ -148,8 +167,8 @@ test("three nodes, of which the one between has a radio and a cable, carry telex
   await a.configure([endpointOf(between)]);
   await ready(b);
   await a.start();
-  await delivered(a, c, "from the hill to the harbour", 120_000);
+  await delivered(a, c, "from the hill to the harbour", 60_000);
   await delivered(c, a, "and back up", 60_000);
   expect(await linksOf(a, "BBB-B")).toEqual(["meshtastic"]);
   expect(await linksOf(a, "CCC-C")).toEqual([]);
-}, 240_000);
+}, 480_000);
