@@ -45,6 +45,10 @@ export const builtinDialling: Readonly<Record<string, Dialling>> = {
     schemes: ["tor"],
     load: async () => (await import("../plugins/transport-tor/endpoint.ts")).parseTorEndpoint,
   },
+  meshtastic: {
+    schemes: ["meshtastic"],
+    load: async () => (await import("../plugins/transport-meshtastic/endpoint.ts")).parseMeshtasticEndpoint,
+  },
 };
 
 export const builtinPlugins = [
@@ -55,9 +59,11 @@ export const builtinPlugins = [
   row("transport", "wireguard", () => import("../plugins/transport-wireguard/index.ts")),
   row("transport", "memory", () => import("../plugins/transport-memory/index.ts")),
   row("transport", "tor", () => import("../plugins/transport-tor/index.ts")),
+  row("transport", "meshtastic", () => import("../plugins/transport-meshtastic/index.ts")),
   row("discovery", "static", () => import("../plugins/discovery-static/index.ts")),
   row("discovery", "mdns", () => import("../plugins/discovery-mdns/index.ts")),
   row("discovery", "dht", () => import("../plugins/discovery-dht/index.ts")),
   row("discovery", "serf", () => import("../plugins/discovery-serf/index.ts")),
   row("service", "telex", () => import("../plugins/service-telex/index.ts")),
+  row("service", "radio", () => import("../plugins/service-radio/index.ts")),
 ] as const;

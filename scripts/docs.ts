@@ -1,6 +1,6 @@
 /**
- * `bun run docs`: pages that are written by the code: docs/errors.md, docs/configuration.md, docs/metrics.md, sdk/api.txt and sdk/docs, and
- * runtime/config/shapes.ts. With --check it only says
+ * `bun run docs`: pages that are written by the code: docs/errors.md, docs/configuration.md, docs/metrics.md, sdk/api.txt and sdk/docs, tables of
+ * plugins in docs/meshtastic.md, and runtime/config/shapes.ts. With --check it only says
  * which of them is out of date, and fails.
  */
 import { join } from "node:path";
@@ -10,6 +10,7 @@ import { CONFIG_CODES } from "../runtime/cli/cli.ts";
 import { errorCodes } from "../runtime/kernel/errors.ts";
 import { type MetricRow, metricTable } from "../runtime/kernel/metric-table.ts";
 import { root } from "./lib.ts";
+import { withPluginKeys } from "./plugin-keys.ts";
 import { shapesSource } from "./shapes.ts";
 import { apiSnapshot, sdkPages, sdkSurfaces } from "./sdk-docs.ts";
 
@@ -162,7 +163,7 @@ are as well, or at the next start. A reload that changes what waits for a start 
 
 **Plugins** have their tables under \`[transports.NAME]\`, \`[discovery.NAME]\`, \`[services.NAME]\`, \`[engines.NAME]\` and \`[heal.NAME]\`, where NAME is yours:
 lower-case letters, digits and single underscores. Keys beyond \`type\`, \`enabled\`, \`trust\`, \`grant\` and \`accept_missing\` belong to the plugin:
-those of \`tor\` stand in [its README](../plugins/transport-tor/README.md), those of \`yggdrasil\` [in its](../plugins/transport-yggdrasil/README.md), those of \`serf\` in [serf.md](serf.md).
+those of \`tor\` stand in [its README](../plugins/transport-tor/README.md), those of \`yggdrasil\` [in its](../plugins/transport-yggdrasil/README.md), those of \`serf\` in [serf.md](serf.md), those of \`meshtastic\` and \`radio\` in [meshtastic.md](meshtastic.md).
 
 ${sections.join("\n")}`;
 }
@@ -195,6 +196,7 @@ async function allPages(): Promise<Map<string, string>> {
     ["docs/errors.md", errorsPage()],
     ["docs/configuration.md", configurationPage()],
     ["docs/metrics.md", await metricsPage()],
+    ["docs/meshtastic.md", await withPluginKeys("docs/meshtastic.md")],
     ["runtime/config/shapes.ts", shapesSource()],
     ["sdk/api.txt", apiSnapshot(surfaces)],
     ...sdkPages(surfaces, GENERATED),

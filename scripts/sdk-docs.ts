@@ -105,6 +105,8 @@ const introductions: Readonly<Record<string, string>> = {
     "Daemons beside the node: watched, restarted, never left behind. Trusted plugins only.",
   "@godwit/sdk/secret":
     "Secrets that a configuration names instead of holding them, and a value that never prints. For plugins with the right to files.",
+  "@godwit/sdk/serial":
+    "Serial ports of Linux: listed, opened at any speed for one program at a time, and gone when they are unplugged. Trusted plugins only.",
   "@godwit/sdk/tcp": "TCP for transports: listeners, dialling by RFC 8305, pipes.",
   "@godwit/sdk/testkit":
     "For tests only: fakes of all that a host hands out, and the conformance suites. Needs Bun's test runner, which is in the `godwit` binary.",

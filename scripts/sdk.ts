@@ -18,6 +18,7 @@ export const sdkEntries = {
   "@godwit/sdk/places": "src/places",
   "@godwit/sdk/process": "src/process/index",
   "@godwit/sdk/secret": "src/secret",
+  "@godwit/sdk/serial": "src/serial/index",
   "@godwit/sdk/tcp": "src/tcp/index",
   "@godwit/sdk/testkit": "testkit/index",
 } as const;

@@ -56,6 +56,7 @@ const others: readonly SuiteEntry[] = [
   },
   { name: "simulator", command: ["bun", "test/sim/run.ts"] },
   { name: "demo", command: ["scripts/demo", "--once", "--json"] },
+  { name: "demo-radio", command: ["scripts/demo", "--radio", "--once", "--json"] },
 ];
 
 /** Suites that assert how long something takes, with what they assert. */

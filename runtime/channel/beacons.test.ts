@@ -98,6 +98,26 @@ test("a node that is gone is missed, a newcomer is answered by beacons, and a ch
   expect(late.beacons.earshot.get(nodes[1]!.name)?.gateway).toBe(7);
 });
 
+test("what a known node says of itself now is said once more than else, and makes nobody else speak", async () => {
+  const quiet = world(4);
+  const flapping = world(4);
+  for (const { hours } of [quiet, flapping]) await hours(6);
+  const before = flapping.nodes.map(({ sent }) => sent);
+  const usual = quiet.nodes.map(({ sent }) => sent);
+  const [gateway] = flapping.nodes;
+  for (let i = 0; i < 12; i++) {
+    gateway!.gateway = i % 2 === 0 ? 3 : undefined;
+    gateway!.beacons.changed();
+    for (const { hours } of [quiet, flapping]) await hours(1);
+    expect(flapping.nodes[1]!.beacons.earshot.get(gateway!.name)?.gateway).toBe(gateway!.gateway);
+  }
+  const more = flapping.nodes.map(
+    ({ sent }, at) => sent - before[at]! - (quiet.nodes[at]!.sent - usual[at]!),
+  );
+  expect(more[0]).toBeLessThanOrEqual(18);
+  for (const others of more.slice(1)) expect(others).toBeLessThanOrEqual(2);
+});
+
 test("traffic that everybody had stands for a beacon", async () => {
   const { nodes, hours } = world(3);
   await hours(3);

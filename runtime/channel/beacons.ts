@@ -61,7 +61,8 @@ export class Beacons {
   #intervalTimer: Timer | undefined;
   #lookTimer: Timer | undefined;
   #resetAtMs = Number.NEGATIVE_INFINITY;
-  #isResetWanted = false;
+  /** Trickle is to start over, and go on with this interval. */
+  #resetToMs: number | undefined;
   #quietMs = 0;
   #lookedAtMs: number;
   #saidGateway: number | undefined;
@@ -89,7 +90,7 @@ export class Beacons {
 
   /** What the beacons say may be something else now. */
   changed(): void {
-    if (this.#deps.gateway() !== this.#saidGateway) this.#reset();
+    if (this.#deps.gateway() !== this.#saidGateway) this.#reset(this.#intervalMs);
   }
 
   stop(): void {
@@ -108,7 +109,7 @@ export class Beacons {
     count("heard");
     this.#countNodes();
     if (this.#isConsistent(beacon, known)) this.#consistent++;
-    if (outcome !== "same") this.#reset();
+    if (outcome === "new") this.#reset();
     this.#deps.heard(this.earshot.get(beacon.who)!, outcome === "new");
   }
 
@@ -123,20 +124,23 @@ export class Beacons {
     return this.earshot.sumWith(this.#deps.ownName(keys[0]!)) === earshot;
   }
 
-  /** Trickle starts over, now or as soon as it may. */
-  #reset(): void {
-    this.#isResetWanted = true;
-    if (this.#deps.clock.monotonicMs() - this.#resetAtMs >= RESET_GAP_MS) this.#startOver();
+  /**
+   * Trickle starts over, now or as soon as it may. `thenMs`: the interval that follows the first short one: what is said of a known name is said once,
+   * since its links say it as well, and only whoever is new is told more often.
+   */
+  #reset(thenMs = 2 * BEACON_MIN_MS): void {
+    this.#resetToMs = Math.min(thenMs, this.#resetToMs ?? thenMs);
+    if (this.#deps.clock.monotonicMs() - this.#resetAtMs >= RESET_GAP_MS) this.#startOver(this.#resetToMs);
   }
 
-  #startOver(): void {
-    this.#isResetWanted = false;
+  #startOver(thenMs: number): void {
+    this.#resetToMs = undefined;
     this.#resetAtMs = this.#deps.clock.monotonicMs();
     this.#suppressed = 0;
-    if (this.#intervalMs > BEACON_MIN_MS) this.#begin(BEACON_MIN_MS);
+    if (this.#intervalMs > BEACON_MIN_MS) this.#begin(BEACON_MIN_MS, thenMs);
   }
 
-  #begin(intervalMs: number): void {
+  #begin(intervalMs: number, thenMs = Math.min(BEACON_MAX_MS, intervalMs * 2)): void {
     const { clock, random } = this.#deps;
     this.#intervalMs = intervalMs;
     this.#intervalAtMs = clock.monotonicMs();
@@ -144,7 +148,7 @@ export class Beacons {
     this.#sendTimer?.cancel();
     this.#intervalTimer?.cancel();
     this.#sendTimer = clock.after(intervalMs * (0.5 + random.float() / 2), () => this.#due());
-    this.#intervalTimer = clock.after(intervalMs, () => this.#begin(Math.min(BEACON_MAX_MS, intervalMs * 2)));
+    this.#intervalTimer = clock.after(intervalMs, () => this.#begin(thenMs));
   }
 
   #due(): void {
@@ -184,7 +188,8 @@ export class Beacons {
     if (!budget.isQuiet) this.#quietMs += nowMs - this.#lookedAtMs;
     this.#lookedAtMs = nowMs;
     this.#countNodes();
-    if (this.#isResetWanted && nowMs - this.#resetAtMs >= RESET_GAP_MS) this.#startOver();
+    if (this.#resetToMs !== undefined && nowMs - this.#resetAtMs >= RESET_GAP_MS)
+      this.#startOver(this.#resetToMs);
     look();
     this.#lookTimer = clock.after(LOOK_MS, () => this.#look());
   }

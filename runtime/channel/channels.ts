@@ -9,8 +9,8 @@ export interface Channels {
   readonly airtime: Airtime;
   /** A transport shares the channel among all endpoints of these schemes. Answers what ends it. */
   open(medium: Medium, schemes: readonly string[]): () => void;
-  /** Mail for the node waits, or goes by a gateway: `isStuck` where there is no way at all. */
-  want(id: NodeId, isStuck: boolean): void;
+  /** Mail for the node waits, or goes by a gateway: `isStuck` where there is no way at all. Answers whether it is heard. */
+  want(id: NodeId, isStuck: boolean): boolean;
   /** Whether a link to that place is wanted now; of places on no shared channel always. */
   isWanted(endpoint: string, knownId: NodeId | undefined): boolean;
   /** Pauses between calls to a place on a shared channel; undefined: it is on none. */

@@ -109,8 +109,8 @@ export interface MailSessions {
     id: Uint8Array,
     kept?: { readonly key: Uint8Array; readonly context: MailContext },
   ): void;
-  /** `to` signed that it does not know it. */
-  lost(to: NodeId, id: Uint8Array): void;
+  /** `to` signed that it does not know it. `isUsed`: open mail is sealed in it; any other counts only if it is the one for new mail. */
+  lost(to: NodeId, id: Uint8Array, isUsed: boolean): void;
   isLost(to: NodeId, id: Uint8Array): boolean;
   /** Nothing new is sealed in it. */
   end(to: NodeId, id: Uint8Array): void;
@@ -444,6 +444,8 @@ export interface Holding {
   relays?: number;
   /** Refusals in a row for want of room: each makes the next pause longer. */
   refusals?: number;
+  /** Of what goes where answers wait for airtime: how often none came in time since the last one, and when it left first, monotonic ms. */
+  unanswered?: { times: number; sinceMs: number };
   /** Neighbours that refused it, until when (monotonic ms). */
   refusedBy?: Map<NodeId, number>;
   /** The sealed bytes; loaded again from the store when not in memory. */

@@ -10,7 +10,7 @@ import { ReceiptStatus } from "../wire/message.ts";
 import { SealForm } from "../wire/sealed.ts";
 import { numbers, pattern, sendNumbers, stateOf, texts, type TestNode } from "./testing.ts";
 import { ReceivedSessions } from "./recipient/sessions.ts";
-import { formsOf, receiptBundle, SealingMesh } from "./testing-sessions.ts";
+import { formsOf, SealingMesh, sessionUnknown } from "./testing-sessions.ts";
 
 const { first, later, whole, firstSegmented, laterSegmented } = SealForm;
 
@@ -157,6 +157,41 @@ describe("a session that its recipient lost", () => {
     expect(sessionsOf(b).length).toBe(1);
   });
 
+  test("is named by the word about it, should the bundle that brought that about have been delivered long ago", async () => {
+    const { mesh, a, b } = await pair();
+    await a.send(b.id, "one");
+    await mesh.clock.advance(200);
+    await a.send(b.id, "two");
+    await mesh.clock.advance(200);
+    const sent = mesh.log.findLast(({ from, type }) => from === "a" && type === FrameType.bundle)!;
+    b.crash();
+    await forget(b);
+    await mesh.restart(b);
+    b.receive(a.id, sent.bytes); // as a relay that still held it hands it on
+    await mesh.clock.advance(200);
+    const ids = await sendNumbers(a, b.id, 5);
+    await mesh.clock.advance(1_000);
+    expect(ids.map((id) => stateOf(a, id))).toEqual(ids.map(() => "delivered"));
+  });
+
+  test("is told of again, if its source had no time to write down what it was told", async () => {
+    const { mesh, a, b, ids } = await lost(5);
+    let told = 0;
+    mesh.filter = ({ from, type, bytes }) => {
+      if (from !== "b" || type !== FrameType.bundle) return true;
+      if (decodeBundleFrame(bytes).bundle.sealed[2] !== ReceiptStatus.sessionUnknown) return true;
+      if (told++ > 0) return true;
+      a.crash(); // and it was acknowledged
+      return false;
+    };
+    await mesh.clock.advance(1_000);
+    expect(told).toBe(1);
+    for (const { id } of b.custody!.forwarder.toward(a.id)) b.custody!.forwarder.remove(id);
+    await mesh.restart(a);
+    await mesh.clock.advance(120_000);
+    expect(ids.map((id) => stateOf(a, id))).toEqual(ids.map(() => "delivered"));
+  });
+
   test("is found out without a word, where its recipient can say none", async () => {
     const { mesh, a, b, ids } = await lost(0);
     expect(ids).toEqual([]);
@@ -216,22 +251,7 @@ test("a flood of sessions that nobody knows, in somebody's name by another neigh
 });
 
 describe("nobody but the recipient ends a session", () => {
-  const refusal = (b: TestNode, a: TestNode, bundleId: Bundle["id"], by: TestNode): Bundle =>
-    receiptBundle(
-      b,
-      a,
-      {
-        status: ReceiptStatus.sessionUnknown,
-        messageId: "00".repeat(16) as MessageId,
-        bundleId,
-        atMs: 0,
-        isUnconfirmed: false,
-        trace: [],
-      },
-      by,
-    );
-
-  test("forged, of another bundle, of a first, and replayed ones change nothing", async () => {
+  test("forged, of another session, of a first, and replayed ones change nothing", async () => {
     const mesh = new SealingMesh();
     const [a, b, c] = (await mesh.sealingLine(["a", "b", "c"])) as [TestNode, TestNode, TestNode];
     const told = (bundle: Bundle) =>
@@ -239,11 +259,12 @@ describe("nobody but the recipient ends a session", () => {
     mesh.cut(b, c);
     const one = await a.send(c.id, "first");
     await mesh.clock.advance(100);
-    const bundleOf = (id: MessageId) => a.sent(id)!.targets[0]!.bundle;
-    const before = bundleOf(one);
-    told(refusal(c, a, before, c));
+    const targetOf = (id: MessageId) => a.sent(id)!.targets[0]!;
+    const bundleOf = (id: MessageId) => targetOf(id).bundle;
+    const before = targetOf(one);
+    told(sessionUnknown(c, a, before, c));
     await mesh.clock.advance(100);
-    expect(bundleOf(one)).toBe(before);
+    expect(bundleOf(one)).toBe(before.bundle);
     mesh.connect(b, c);
     await mesh.clock.advance(20_000);
     mesh.cut(b, c);
@@ -251,16 +272,18 @@ describe("nobody but the recipient ends a session", () => {
     const three = await a.send(c.id, "too");
     await mesh.clock.advance(100);
     const sealed = [bundleOf(two), bundleOf(three)];
+    const named = targetOf(two);
+    const other = { ...named, session: { ...named.session!, id: new Uint8Array(8).fill(7) } };
     for (const forged of [
-      refusal(c, a, sealed[0]!, b),
-      refusal(b, a, sealed[0]!, b),
-      refusal(c, a, before, c),
+      sessionUnknown(c, a, named, b),
+      sessionUnknown(b, a, named, b),
+      sessionUnknown(c, a, other, c),
     ]) {
       told(forged);
       await mesh.clock.advance(100);
     }
     expect([bundleOf(two), bundleOf(three)]).toEqual(sealed);
-    const right = refusal(c, a, sealed[0]!, c);
+    const right = sessionUnknown(c, a, named, c);
     told(right);
     await mesh.clock.advance(100);
     const anew = [bundleOf(two), bundleOf(three)];

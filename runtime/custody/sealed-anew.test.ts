@@ -1,10 +1,10 @@
 /** Mail that is sealed anew while something else happens to it: docs/protocol/sealing.md "A session that is not known". */
 import { describe, expect, test } from "bun:test";
 import type { MessageId } from "../kernel/ids.ts";
-import { encodeBundleFrame, type Bundle } from "../wire/bundle.ts";
-import { ReceiptStatus } from "../wire/message.ts";
+import { encodeBundleFrame } from "../wire/bundle.ts";
+import type { Target } from "./source/entry.ts";
 import { COMMIT_MS, numbers, stateOf, texts, type TestNode } from "./testing.ts";
-import { receiptBundle, SealingMesh } from "./testing-sessions.ts";
+import { SealingMesh, sessionUnknown } from "./testing-sessions.ts";
 
 async function pair(): Promise<{ mesh: SealingMesh; a: TestNode; b: TestNode }> {
   const mesh = new SealingMesh();
@@ -15,16 +15,9 @@ async function pair(): Promise<{ mesh: SealingMesh; a: TestNode; b: TestNode }> 
   return { mesh, a, b };
 }
 
-/** `by` says that it does not know the session that this bundle names. */
-function refuse(to: TestNode, by: TestNode, bundleId: Bundle["id"]): void {
-  const bundle = receiptBundle(by, to, {
-    status: ReceiptStatus.sessionUnknown,
-    messageId: "00".repeat(16) as MessageId,
-    bundleId,
-    atMs: 0,
-    isUnconfirmed: false,
-    trace: [],
-  });
+/** `by` says that it does not know the session of that copy. */
+function refuse(to: TestNode, by: TestNode, target: Target): void {
+  const bundle = sessionUnknown(by, to, target);
   to.receive(by.id, encodeBundleFrame(bundle, { remainingMs: 60_000, hops: 1, trace: [] }));
 }
 
@@ -39,7 +32,7 @@ describe("a session that ends", () => {
       a.names.set("late", [b.id]);
       a.custody!.onDirectory();
       await mesh.clock.advance(afterMs);
-      refuse(a, b, a.sent(ids[0]!)!.targets[0]!.bundle);
+      refuse(a, b, a.sent(ids[0]!)!.targets[0]!);
       await mesh.clock.advance(1_000);
       mesh.connect(a, b);
       await mesh.clock.advance(60_000);
@@ -61,12 +54,12 @@ describe("a session that ends", () => {
         const one = await a.send(b.id, "names it");
         const two = await a.send(b.id, "is taken back");
         await mesh.clock.advance(100);
-        const bundle = a.sent(named === "same" ? two : one)!.targets[0]!.bundle;
-        if (order === "refused first") refuse(a, b, bundle);
+        const copy = a.sent(named === "same" ? two : one)!.targets[0]!;
+        if (order === "refused first") refuse(a, b, copy);
         else void a.custody!.outbox.withdraw(two);
         await mesh.clock.advance(afterMs);
         if (order === "refused first") void a.custody!.outbox.withdraw(two);
-        else refuse(a, b, bundle);
+        else refuse(a, b, copy);
         await mesh.clock.advance(15_000);
         expect([order, named, afterMs, stateOf(a, two)]).toEqual([order, named, afterMs, "withdrawn"]);
         await mesh.restart(a);
@@ -93,7 +86,7 @@ test("a withdrawal that the disk does not take, of mail whose session ends meanw
     () => "withdrawn",
     () => "failed",
   );
-  refuse(a, b, a.sent(id)!.targets[0]!.bundle);
+  refuse(a, b, a.sent(id)!.targets[0]!);
   await mesh.clock.advance(100);
   expect(await withdrawn).toBe("failed");
   a.disk.fail(undefined);

@@ -2,7 +2,7 @@
 import { createSealer } from "../identity/sealer.ts";
 import { generateDhKey, generateIdentity, type DhKey, type Identity } from "../identity/keys.ts";
 import { type Prekey, PROTOCOL_CAPABILITIES } from "../identity/record.ts";
-import type { NodeId } from "../kernel/ids.ts";
+import { formatHex, type NodeId } from "../kernel/ids.ts";
 import { seededRandom } from "../kernel/random.ts";
 import type { CustodyLimits, Sealer, SessionRoots } from "./context.ts";
 import { type Bundle, BundleKind, decodeBundleFrame, makeBundle } from "../wire/bundle.ts";
@@ -13,7 +13,10 @@ import {
   type Receipt,
   receiptHash,
   receiptSigningBytes,
+  ReceiptStatus,
+  sessionSaid,
 } from "../wire/message.ts";
+import type { Target } from "./source/entry.ts";
 import { TestMesh, type TestNode, testSign } from "./testing.ts";
 
 /** What a node has beside its disk, as far as sealing goes; a restart keeps it. */
@@ -146,7 +149,7 @@ export class SealingMesh extends TestMesh {
         compactTo: (id) => sessions.compactTo(idOf(id)),
         take: (to) => sessions.take(idOf(to)),
         proven: (to, id, kept) => sessions.proven(idOf(to), id, kept),
-        lost: (to, id) => sessions.lost(idOf(to), id),
+        lost: (to, id, isUsed) => sessions.lost(idOf(to), id, isUsed),
         end: (to, id) => sessions.end(idOf(to), id),
         isLost: (to, id) => sessions.isLost(idOf(to), id),
       },
@@ -174,4 +177,17 @@ export function receiptBundle(by: TestNode, to: TestNode, receipt: Receipt, sign
     lifetimeMs: 60_000,
   } as const;
   return makeBundle(header, encodeReceiptBody([encoded], signature));
+}
+
+/** `by` says that it does not know the session of that copy, signed by `signer`. */
+export function sessionUnknown(by: TestNode, to: TestNode, { bundle, session }: Target, signer = by): Bundle {
+  const receipt = {
+    status: ReceiptStatus.sessionUnknown,
+    messageId: sessionSaid(formatHex(session!.id)),
+    bundleId: bundle,
+    atMs: 0,
+    isUnconfirmed: false,
+    trace: [],
+  };
+  return receiptBundle(by, to, receipt, signer);
 }

@@ -316,7 +316,7 @@ export function createSealer({ identity, prekeys, recordOf, sessions }: SealerPa
                 id,
                 keptBy && { id: contextIdOf(keptBy.key, keptBy.context), context: keptBy.context },
               ),
-            lost: (to: NodeId, id: Uint8Array) => sending.lost(to, id),
+            lost: (to: NodeId, id: Uint8Array, isUsed: boolean) => sending.lost(to, id, isUsed),
             end: (to: NodeId, id: Uint8Array) => sending.end(to, id),
             isLost: (to: NodeId, id: Uint8Array) => sending.isLost(to, id),
             keysOf: (root: Uint8Array) => new ReceivingKeys(root),

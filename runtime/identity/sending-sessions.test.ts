@@ -63,7 +63,7 @@ describe("sessions of sent mail", () => {
     sessions.proven(bea.id, id);
     sessions.proven(bea.id, kept.id);
     expect(take()).toMatchObject(kept);
-    sessions.lost(bea.id, kept.id);
+    sessions.lost(bea.id, kept.id, true);
     expect([sessions.isLost(bea.id, kept.id), sessions.isLost(bea.id, id)]).toEqual([true, false]);
     const next = take();
     expect(next.agreed).toBeDefined();
@@ -125,16 +125,18 @@ describe("sessions of sent mail", () => {
     const first = sessions.take(bea.id, prekey);
     sessions.proven(bea.id, first.id);
     expect(sessions.isLost(bea.id, first.id)).toBe(false);
-    sessions.lost(cat.id, first.id);
+    sessions.lost(cat.id, first.id, true);
     expect(sessions.isLost(bea.id, first.id)).toBe(false);
     expect(idOf(sessions.take(bea.id, prekey))).toBe(idOf(first));
-    sessions.lost(bea.id, first.id);
+    sessions.lost(bea.id, new Uint8Array(8), false);
+    expect(sessions.isLost(bea.id, new Uint8Array(8))).toBe(false);
+    sessions.lost(bea.id, first.id, false);
     expect(sessions.isLost(bea.id, first.id)).toBe(true);
     sessions.proven(bea.id, first.id);
     const next = sessions.take(bea.id, prekey);
     expect(idOf(next)).not.toBe(idOf(first));
     expect(next.agreed).toBeDefined();
-    sessions.lost(bea.id, first.id);
+    sessions.lost(bea.id, first.id, true);
     expect(idOf(sessions.take(bea.id, prekey))).toBe(idOf(next));
   });
 

@@ -80,8 +80,9 @@ export class SendingSessions {
     if (kept !== undefined) session.kept = kept;
   }
 
-  /** `to` does not know it (any more). */
-  lost(to: NodeId, id: Uint8Array): void {
+  /** `to` does not know it (any more). `isUsed`: mail that is open is sealed in it; of others only the one for new mail counts, if it was proven. */
+  lost(to: NodeId, id: Uint8Array, isUsed: boolean): void {
+    if (!isUsed && this.#named(to, id)?.isProven !== true) return;
     this.#lost.renew(`${to} ${formatHex(id)}`, true);
     this.end(to, id);
   }

@@ -1,4 +1,6 @@
 /** Real processes for `Supervisor`: in a session and process group of their own, their output taken line by line. */
+import { readPaced } from "@godwit/sdk/process";
+import { systemClock } from "../kernel/clock.ts";
 import type { Exit, ProcessHandle, SpawnRequest } from "./supervise.ts";
 
 /** Of a line that never ends, so many characters are taken as one. */
@@ -36,15 +38,15 @@ async function readLines(stream: ReadableStream<Uint8Array>, onLine: (line: stri
   const decoder = new TextDecoder();
   let rest = "";
   try {
-    for await (const chunk of stream) {
-      const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+    await readPaced(stream, systemClock, (bytes) => {
+      const lines = (rest + decoder.decode(bytes, { stream: true })).split("\n");
       rest = lines.pop()!;
       for (const line of lines) onLine(line);
       if (rest.length > LINE_CHARS_MAX) {
         onLine(rest);
         rest = "";
       }
-    }
+    });
   } catch {
     // The pipe broke: so did the program.
   }

@@ -44,6 +44,27 @@ test("all that share a channel take 1 % of it together, a gateway the part of ei
   }
 });
 
+test("where the station may take but a share of the airtime, half of that is its mail's whatever its weight", () => {
+  const clock = new ManualClock();
+  const medium = { ...channel(), ownShare: 0.01 };
+  const budget = new ChannelBudget(clock, medium);
+  budget.setOthers(2, 0, true);
+  expect(budget.share).toBe(0.005);
+  const before = budget.savedMs;
+  expect(takenIn(clock, budget, 100)).toBeLessThanOrEqual(before + 100 * 3_600_000 * 0.005 + 10);
+  // Enough for its weight: that holds.
+  medium.ownShare = 0.1;
+  expect(budget.share).toBeCloseTo((CONTROL_SHARE * GATEWAY_WEIGHT) / (2 + GATEWAY_WEIGHT), 9);
+  for (const [said, share] of [
+    [0, 0],
+    [Number.NaN, 0.008],
+    [-1, 0.008],
+  ] as const) {
+    medium.ownShare = said;
+    expect(budget.share).toBeCloseTo(share, 9);
+  }
+});
+
 test("however many names are heard, what is left lets a newcomer speak", () => {
   const clock = new ManualClock();
   const budget = new ChannelBudget(clock, channel());
@@ -135,4 +156,18 @@ test("one budget a channel, found by it and by the schemes that lead there", () 
   airtime.close(medium);
   expect([...airtime.channels]).toEqual([]);
   expect(airtime.at("lora://1")).toBeUndefined();
+});
+
+test("two radios of one scheme have a budget each, by which of them hears an endpoint", () => {
+  const airtime = new Airtime(new ManualClock());
+  const radio = (tag: string) => ({
+    ...channel(),
+    reaches(endpoint: string) {
+      if (!endpoint.includes("/")) throw new Error("no endpoint");
+      return endpoint.endsWith(tag);
+    },
+  });
+  const [fast, slow] = [airtime.open(radio("/fast"), ["lora"]), airtime.open(radio("/slow"), ["lora"])];
+  expect([airtime.at("lora://1/slow"), airtime.at("lora://1/fast")]).toEqual([slow, fast]);
+  expect([airtime.at("lora://1/other"), airtime.at("lora://")]).toEqual([undefined, undefined]);
 });

@@ -10,6 +10,8 @@ import type { Clock, Medium } from "@godwit/sdk";
  * the start, and may owe.
  */
 export const CONTROL_SHARE = 0.01;
+/** Of what the station may send at all, the part of control at most: a gateway's mail must not wait for what its weight earns. */
+export const CONTROL_OF_OWN = 0.5;
 /** What is there at the start, in links. */
 const START_LINKS = 1;
 /** A gateway, whom all others call, has the part of so many. */
@@ -98,7 +100,9 @@ export class ChannelBudget {
   /** This node's part of the channel, 0 to 1. */
   get share(): number {
     const [own, all] = this.#weights;
-    return (CONTROL_SHARE * own) / Math.min(all, WEIGHT_MAX);
+    const { ownShare = 1 } = this.medium;
+    const most = ownShare >= 0 ? CONTROL_OF_OWN * ownShare : CONTROL_SHARE; // a plugin says it
+    return Math.min(most, (CONTROL_SHARE * own) / Math.min(all, WEIGHT_MAX));
   }
 
   /** Unused airtime, ms; below 0: owed. */
@@ -202,12 +206,19 @@ function* pieces(bytes: number, widest: number): Generator<number> {
   for (let left = bytes; left > 0; left -= room) yield Math.min(left, room) + PIECE_BYTES;
 }
 
+function reaches(medium: Medium, endpoint: string): boolean {
+  try {
+    return medium.reaches?.(endpoint) ?? true;
+  } catch {
+    return false;
+  }
+}
+
 /** The channels of this node. A transport gives one object for each. */
 export class Airtime {
   readonly #clock: Pick<Clock, "monotonicMs">;
   readonly #budgets = new WeakMap<Medium, ChannelBudget>();
-  readonly #open = new Set<ChannelBudget>();
-  readonly #byScheme = new Map<string, ChannelBudget>();
+  readonly #schemes = new Map<ChannelBudget, readonly string[]>();
   /** Whether mail waits for a link to that endpoint. Set by whoever knows. */
   isForMail: (endpoint: string) => boolean = () => false;
 
@@ -217,22 +228,19 @@ export class Airtime {
 
   /** Those of transports that run, in the order in which they came. */
   get channels(): Iterable<ChannelBudget> {
-    return this.#open;
+    return this.#schemes.keys();
   }
 
-  /** A transport shares this channel among all endpoints of these schemes. */
+  /** A transport shares this channel among all endpoints of these schemes that the medium reaches. */
   open(medium: Medium, schemes: readonly string[]): ChannelBudget {
     const budget = this.of(medium);
-    this.#open.add(budget);
-    for (const scheme of schemes) this.#byScheme.set(scheme, budget);
+    this.#schemes.set(budget, schemes);
     return budget;
   }
 
   /** The transport is gone. What it had saved or owed stands should it come again with the same object. */
   close(medium: Medium): void {
-    const budget = this.of(medium);
-    this.#open.delete(budget);
-    for (const [scheme, held] of this.#byScheme) if (held === budget) this.#byScheme.delete(scheme);
+    this.#schemes.delete(this.of(medium));
   }
 
   of(medium: Medium): ChannelBudget {
@@ -243,6 +251,9 @@ export class Airtime {
 
   /** Of the channel that leads to an endpoint; undefined: it is shared with nobody. */
   at(endpoint: string): ChannelBudget | undefined {
-    return this.#byScheme.get(endpoint.slice(0, Math.max(0, endpoint.indexOf("://"))));
+    const scheme = endpoint.slice(0, Math.max(0, endpoint.indexOf("://")));
+    for (const [budget, schemes] of this.#schemes)
+      if (schemes.includes(scheme) && reaches(budget.medium, endpoint)) return budget;
+    return undefined;
   }
 }

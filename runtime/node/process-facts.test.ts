@@ -17,10 +17,16 @@ test("a scrape says what the process takes, in base units, and that it grew", as
   const metrics = exposed();
   const before = await metrics.render();
   expect(before).toContain(`godwit_build_info{version="1.2.3",bun="${Bun.version}",platform="linux-`);
-  const block = new Uint8Array(64 * 2 ** 20).fill(7);
-  for (const endMs = performance.now() + 60; performance.now() < endMs;) block.reverse();
-  const after = await metrics.render();
+  const blocks: Uint8Array[] = [];
+  let after = before;
   const grew = (line: string) => valueIn(after, line) - valueIn(before, line);
+  // What other tests of this process left may be given back meanwhile.
+  do {
+    const block = new Uint8Array(64 * 2 ** 20).fill(7);
+    blocks.push(block);
+    for (const endMs = performance.now() + 60; performance.now() < endMs;) block.reverse();
+    after = await metrics.render();
+  } while (grew("process_resident_memory_bytes") <= 32 * 2 ** 20 && blocks.length < 8);
   expect(grew("process_cpu_seconds_total")).toBeGreaterThan(0.02);
   expect(grew("process_cpu_seconds_total")).toBeLessThan(10);
   expect(grew('godwit_thread_cpu_seconds_total{thread="main"}')).toBeGreaterThan(0.02);
@@ -35,7 +41,6 @@ test("a scrape says what the process takes, in base units, and that it grew", as
     Math.abs(valueIn(after, "process_start_time_seconds") - (Date.now() / 1_000 - process.uptime())),
   ).toBeLessThan(5);
   expect(valueIn(after, "process_max_fds")).toBeGreaterThan(valueIn(after, "process_open_fds"));
-  expect(block.length).toBe(64 * 2 ** 20);
 });
 
 test("descriptors, files of the store and the disk are those of this moment", async () => {

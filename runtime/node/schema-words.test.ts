@@ -46,6 +46,8 @@ test("what is wrong in a table of a plugin, or in a request, is said in words of
     "discovery static": ["peers", "dns", "dns_servers", "file", "env", "list"],
     "discovery dht": ["listen", "bootstrap", "public"],
     "discovery serf": ["listen", "advertise", "join", "name", "encrypt_key", "label", "profile", "tags"],
+    "transport meshtastic": ["radio", "channel"],
+    "service radio": ["connect"],
     "service telex": ["listen", "allow_from", "message_max"],
   };
   expect(Object.keys(keys).sort()).toEqual(

@@ -83,7 +83,7 @@ export class Adjacencies {
 
   /** A resync outside the usual course, at a limited rate. */
   askAgain(neighbour: Neighbour, buckets: number): void {
-    if (this.#core.now() - neighbour.resyncSentAtMs < RESYNC_GAP_MS) return;
+    if (!neighbour.hasTable || this.#core.now() - neighbour.resyncSentAtMs < RESYNC_GAP_MS) return;
     this.#sendResync(neighbour, buckets);
   }
 

@@ -58,6 +58,8 @@ export interface RouterDeps {
   onRecord(destination: NodeId, bytes: Uint8Array, teller: NodeId): boolean;
   /** Whom this node knows, and by whose word neighbours bring destinations; without it each neighbour is a source of its own. */
   readonly regard?: Regard;
+  /** Mail waited for a way to the destination; if it does still, `Router.wantPath` is to be called again. */
+  onWaiting?(destination: NodeId): void;
   /** Another life of this node signed a number of this epoch: the epoch to go on from, durable soon; undefined: say nothing. */
   outrun(epoch: number): number | undefined;
 }
@@ -76,7 +78,8 @@ export type DropReason =
   | "unknown-kind"
   | "record-unasked"
   | "record-invalid"
-  | "airtime";
+  | "airtime"
+  | "path-unasked";
 
 export class RouteCore {
   readonly deps: RouterDeps;

@@ -4,6 +4,8 @@
  * feasible next hops (decide.ts), because an advertised queue makes a mesh oscillate. docs/protocol/routing.md "Cost".
  */
 import type { Bottleneck } from "../wire/constants.ts";
+import type { LinkCost } from "./neighbour.ts";
+import { UPDATE_MTU_MIN } from "./updates.ts";
 
 export interface LinkMeasurement {
   /** Goodput, bits per second, > 0. */
@@ -66,3 +68,17 @@ export const MEDIUM_BITS_PER_SECOND = 10_000;
 /** Bottleneck class of a link by its rate: 0 from 1 Mbit/s, 1 from 10 kbit/s, else 2. */
 export const bottleneckOf = (rateBitsPerSecond: number): Bottleneck =>
   rateBitsPerSecond >= FAST_BITS_PER_SECOND ? 0 : rateBitsPerSecond >= MEDIUM_BITS_PER_SECOND ? 1 : 2;
+
+/** Whatever is measured: a metric must grow at each hop, and one whole entry must fit a frame. */
+export function sanitise(cost: LinkCost): LinkCost {
+  const clamped = Number.isFinite(cost.cost)
+    ? Math.min(Math.max(Math.round(cost.cost), 1), LINK_COST_MAX)
+    : LINK_COST_MAX;
+  const isTooSmall = cost.mtu < UPDATE_MTU_MIN;
+  return {
+    ...cost,
+    cost: clamped,
+    mtu: Math.min(cost.mtu, 0xffff),
+    ...(isTooSmall ? { profile: "slow" } : {}),
+  };
+}

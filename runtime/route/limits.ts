@@ -165,3 +165,47 @@ export const SLOW_CONTROL_SHARE = 0.02;
 export const SLOW_RATE_BITS = 1_000;
 /** Most that unused airtime may save up, bytes: one proof and one beacon. A longer frame takes what is earned later in advance. */
 export const SLOW_BURST_BYTES = 160;
+
+/** Life of a path that was found on demand, from when it was asked for: as long as a silent neighbour on a channel is thought to be there, ms. */
+export const PATH_LIFE_MS = 6 * 3_600_000;
+/** How long the feasibility distance stays behind an answer: more than any life of it, by whatever clock. */
+export const PATH_HELD_MS = 2 * PATH_LIFE_MS;
+/** Mail that needs a path whose life has come to less than that asks for it anew; so much at least an answer promises without asking on. */
+export const PATH_RENEW_MS = PATH_LIFE_MS / 2;
+export const PATH_PROMISE_MS = PATH_LIFE_MS / 4;
+/** Destinations that are asked for, own and others'. */
+export const PATH_QUESTIONS_MAX = 256;
+/** Of them, those that one neighbour waits for an answer to. */
+export const PATH_QUESTIONS_PER_NEIGHBOUR_MAX = 16;
+/** Slow neighbours asked at once, by who needs it and by who passes it on; the next time others. */
+export const PATH_ASKED_OWN = 4;
+export const PATH_ASKED_ON = 3;
+export const PATH_HOPS = 16;
+/** Mail waits so long before anybody is asked, and up to twice that: most routes are back before. */
+export const PATH_FIRST_MS = 5_000;
+/** ... where the node is heard on a channel: a link to it is made meanwhile. */
+export const PATH_HEARD_FIRST_MS = 600_000;
+/** Pauses between questions for the same node: the first, and the longest. */
+export const PATH_PAUSE_MS = 120_000;
+export const PATH_PAUSE_MAX_MS = 3_600_000;
+/** A question is passed on once in this time, whoever asks. */
+export const PATH_ON_GAP_MS = 100_000;
+/** An answer is waited for, and whoever asked is remembered, for so long. */
+export const PATH_MEMORY_MS = 900_000;
+/** Own questions for nodes: at once, and a second. */
+export const PATH_OWN_BURST = 8;
+export const PATH_OWN_PER_SECOND = 1 / 60;
+/** Questions of one neighbour that are looked at. */
+export const PATH_HEARD_BURST = 4;
+export const PATH_HEARD_PER_SECOND = 1 / 30;
+/** Questions that are passed on for all others together. */
+export const PATH_ON_BURST = 8;
+export const PATH_ON_PER_SECOND = 1 / 30;
+/** Frames that wait for airtime: in all, to one neighbour, and for how long, ms. */
+export const PATH_FRAMES_MAX = 64;
+export const PATH_FRAMES_PER_NEIGHBOUR_MAX = 8;
+export const PATH_FRAME_WAIT_MS = 600_000;
+/** A way that is gone may be back before it is told so, ms. */
+export const PATH_GONE_DELAY_MS = 10_000;
+/** How often what waits is looked at, ms. */
+export const PATH_LOOK_MS = 5_000;

@@ -27,7 +27,9 @@ export interface LinkCost {
    * Slow links over a channel that all in earshot share: takes the airtime of a frame of so many bytes from the channel's budget; `mail`: mail waits for
    * it. Such links are told what is new and nothing else: who is there a beacon to all says.
    */
-  readonly takeAirtime?: ((bytes: number, need: "mail" | "control") => boolean) | undefined;
+  readonly takeAirtime?: ((bytes: number, need: "mail" | "begin" | "control") => boolean) | undefined;
+  /** The far end knows questions for paths, and its answers come within their life. */
+  readonly knowsPaths?: boolean;
 }
 
 /** Bits of the flags column. */

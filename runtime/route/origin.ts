@@ -31,6 +31,8 @@ export class Origin {
   #tokensAtMs: number;
   #raiseTimer: Timer | undefined;
   readonly #askers = new Set<Neighbour>();
+  /** A neighbour asks for a number that it could have by now. Set by who tells slow neighbours, who get no updates. */
+  onAskedAgain: (asker: Neighbour) => void = () => {};
 
   constructor(core: RouteCore) {
     this.#core = core;
@@ -50,7 +52,10 @@ export class Origin {
 
   /** A neighbour needs `seqno` or newer from us; one raise serves all who asked. */
   request(seqno: number, asker: Neighbour): void {
-    if (seqno <= this.#seqno) return this.#core.tellNow(this.#core.self, asker);
+    if (seqno <= this.#seqno) {
+      this.#core.tellNow(this.#core.self, asker);
+      return this.onAskedAgain(asker);
+    }
     this.#askers.add(asker);
     this.#raiseSoon();
   }

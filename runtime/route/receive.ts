@@ -10,6 +10,7 @@ import {
   readUpdateEntry,
   seqnoSigningBytes,
   UNREACHABLE,
+  type PlaneRoute,
   type SeqnoProof,
   type UpdateEntry,
 } from "../wire/route-messages.ts";
@@ -90,6 +91,33 @@ export class UpdateReceiver {
     if (any === UNREACHABLE && bulk === UNREACHABLE) this.onTombstone();
     this.#core.put(destination, from, row, serial, any, bulk);
     if (any !== UNREACHABLE && any.seqno < destination.any.fdSeqno) this.#core.hintProof(destination, from);
+  }
+
+  /**
+   * What a slow neighbour answered of a destination that it was asked for. Undefined: it is not believed, or finds no place, and nothing has
+   * changed.
+   */
+  takeFound(
+    from: Neighbour,
+    id: NodeId,
+    route: PlaneRoute,
+    proof: SeqnoProof | undefined,
+  ): Destination | undefined {
+    if (id === this.#core.self.id) return undefined;
+    const { candidates } = this.#core.table;
+    const entry = { destination: id, any: route, bulk: UNREACHABLE, proof };
+    const known = this.#core.table.get(id);
+    if (known !== undefined && proof !== undefined && !this.learnProof(known, proof, from)) return undefined;
+    const destination = known ?? this.#admitDestination(from, entry);
+    if (destination === undefined) return undefined;
+    const row = candidates.find(destination.list, from);
+    if (!isCovered(route.metric, route.seqno, destination)) this.#core.drop("no-proof");
+    else if (row === NO_ROW && this.#isFullFor(from, id)) this.#core.drop("table-full");
+    else {
+      this.#core.put(destination, from, row, ++from.newestSerial, route, UNREACHABLE);
+      return destination;
+    }
+    return undefined;
   }
 
   /** A destination never heard of: only with a valid proof that covers it, and only while there is room. */

@@ -15,6 +15,7 @@ import {
 import { NO_ROW } from "./candidates.ts";
 import type { RouteCore } from "./core.ts";
 import {
+  BEACON_MAX_MS,
   DISTRUST_COST,
   IMPROVE_DELAY_MS,
   profileTimers,
@@ -23,6 +24,7 @@ import {
   REQUEST_IDLE_MS,
   REQUEST_MEMORY_MS,
   REQUEST_TRIES,
+  TOLD_GAP_MS,
 } from "./limits.ts";
 import type { Neighbour } from "./neighbour.ts";
 import type { Origin } from "./origin.ts";
@@ -50,6 +52,15 @@ interface Relayed {
   readonly askers: Set<Neighbour>;
 }
 
+/** The last request over a shared channel. */
+interface AskedSlow {
+  readonly to: Neighbour;
+  readonly seqno: number;
+  readonly atMs: number;
+  /** It was asked for that number before. */
+  readonly times: number;
+}
+
 /** May the frame go out on the slow link? Set by the router. */
 export type Airtime = (neighbour: Neighbour, bytes: number) => boolean;
 
@@ -59,6 +70,7 @@ export class SeqnoRequests {
   readonly #mayUseAirtime: Airtime;
   readonly #own = new Map<Destination, OwnRequest>();
   readonly #relayed = new Map<Destination, Relayed>();
+  readonly #askedSlow = new Map<Destination, AskedSlow>();
   #timer: Timer | undefined;
   #timerAtMs = 0;
   #memoryTimer: Timer | undefined;
@@ -169,7 +181,10 @@ export class SeqnoRequests {
     const targets: { neighbour: Neighbour; total: number }[] = [];
     candidates.forEach(destination.list, (row) => {
       const total = totalAt(candidates, destination, row, plane);
-      if (total < METRIC_INFINITE) targets.push({ neighbour: candidates.neighbourAt(row), total });
+      const neighbour = candidates.neighbourAt(row);
+      // Paths over slow links are asked for anew, when mail needs them (paths.ts).
+      const isAsked = neighbour.hasTable || neighbour.id === destination.id;
+      if (isAsked && total < METRIC_INFINITE) targets.push({ neighbour, total });
     });
     return targets.sort((a, b) => a.total - b.total).map(({ neighbour }) => neighbour);
   }
@@ -182,8 +197,29 @@ export class SeqnoRequests {
       planes,
       hopsLeft,
     });
-    if (to.hasTable ? to.peerTag === 0 : !this.#mayUseAirtime(to, frame.length)) return;
+    if (to.hasTable ? to.peerTag === 0 : !this.#maySendSlow(to, destination, seqno, frame.length)) return;
     this.#core.deps.send(to.id, frame);
+  }
+
+  /**
+   * A neighbour on a shared channel tells its number once in five minutes. Whoever in the mesh asks, and however often, it is asked no more often than
+   * that, and for the same number ever less often.
+   */
+  #maySendSlow(to: Neighbour, destination: Destination, seqno: number, bytes: number): boolean {
+    if (to.link.takeAirtime === undefined) return this.#mayUseAirtime(to, bytes);
+    const nowMs = this.#core.now();
+    const last = this.#askedSlow.get(destination);
+    const isAgain = last !== undefined && last.to === to && last.seqno >= seqno;
+    const pauseMs = isAgain ? Math.min(BEACON_MAX_MS, TOLD_GAP_MS * 2 ** last.times) : TOLD_GAP_MS;
+    if (last?.to === to && nowMs - last.atMs < pauseMs) return false;
+    if (!this.#mayUseAirtime(to, bytes)) return false;
+    this.#askedSlow.set(destination, { to, seqno, atMs: nowMs, times: isAgain ? last.times + 1 : 0 });
+    return true;
+  }
+
+  /** For a neighbour that is not in the table: it is answered when the number comes, as by any other change. */
+  ask(target: Neighbour, destination: Destination, seqno: number): void {
+    this.#send(target, destination, seqno, PLANE_ANY, REQUEST_HOPS);
   }
 
   /** `from` was admitted by its tag, or is a slow neighbour, which has none. */
@@ -253,12 +289,15 @@ export class SeqnoRequests {
   }
 
   forgetNeighbour(neighbour: Neighbour): void {
+    for (const [destination, { to }] of this.#askedSlow)
+      if (to === neighbour) this.#askedSlow.delete(destination);
     for (const relayed of this.#relayed.values()) relayed.askers.delete(neighbour);
   }
 
   forgetDestination(destination: Destination): void {
     this.#own.delete(destination);
     this.#relayed.delete(destination);
+    this.#askedSlow.delete(destination);
   }
 
   close(): void {

@@ -7,7 +7,6 @@
  * and `requests.ts` send what cannot wait, and only then does the rest of the node hear of it.
  */
 import type { NodeId } from "../kernel/ids.ts";
-import type { Timer } from "@godwit/sdk";
 import { FrameType } from "../wire/constants.ts";
 import { decodeError } from "../wire/bytes.ts";
 import {
@@ -21,19 +20,21 @@ import {
 import { Adjacencies } from "./adjacency.ts";
 import { NO_ROW } from "./candidates.ts";
 import { RouteCore, type RouterDeps } from "./core.ts";
-import { LINK_COST_MAX } from "./cost.ts";
+import { sanitise } from "./cost.ts";
 import type { NextHop } from "./decide.ts";
 import { explainRoute, listRoutes, type RouteExplanation, type RouteRow } from "./explain.ts";
 import { InboundUpdates } from "./inbound.ts";
 import { routeLimits } from "./limits.ts";
 import { Neighbour, type LinkCost } from "./neighbour.ts";
 import { Origin } from "./origin.ts";
+import { Paths } from "./paths.ts";
 import { UpdateReceiver } from "./receive.ts";
 import { RecordFetcher } from "./records.ts";
 import { SeqnoRequests } from "./requests.ts";
 import { SlowLinks } from "./slow.ts";
+import { Sweep } from "./sweep.ts";
 import type { Destination } from "./table.ts";
-import { UPDATE_MTU_MIN, UpdateSender } from "./updates.ts";
+import { UpdateSender } from "./updates.ts";
 import type { Plane } from "../wire/packet.ts";
 
 export type { KnownRecord, RouteChange, RouterDeps } from "./core.ts";
@@ -59,10 +60,11 @@ export class Router {
   readonly #requests: SeqnoRequests;
   readonly #records: RecordFetcher;
   readonly #slow: SlowLinks;
+  readonly #paths: Paths;
+  readonly #sweep: Sweep;
   /** Bounded by whoever judges (trust/quarantine.ts). */
   readonly #quarantined = new Set<NodeId>();
   #depth = 0;
-  #sweepTimer: Timer | undefined;
   #isClosed = false;
 
   /** `onDefaultRoute`: an edge node got or lost a gateway, its way to every destination it has no route for. */
@@ -83,9 +85,20 @@ export class Router {
     const airtime = (neighbour: Neighbour, bytes: number) => this.#slow.mayUseAirtime(neighbour, bytes);
     this.#requests = new SeqnoRequests(core, this.#origin, airtime);
     this.#records = new RecordFetcher(core, airtime);
+    this.#paths = new Paths(core, {
+      origin: this.#origin,
+      receiver: this.#receiver,
+      requests: this.#requests,
+      slow: this.#slow,
+      updates: this.#updates,
+    });
     deps.metrics?.observedGauge("godwit_route_destinations", () => core.table.size);
     deps.metrics?.observedGauge("godwit_route_candidates", () => core.candidates);
-    this.#receiver.onTombstone = () => this.#armSweep();
+    this.#sweep = new Sweep(core, {
+      holds: (destination) => this.#paths.holds(destination),
+      forget: (destination) => this.#forget(destination),
+    });
+    this.#receiver.onTombstone = () => this.#sweep.arm();
     this.#receiver.onProof = (destination) => this.#records.want(destination);
   }
 
@@ -170,7 +183,7 @@ export class Router {
     });
   }
 
-  /** What the neighbour advertises for the destination now, feasible or not; undefined: nothing. */
+  /** What the neighbour advertises for the destination now, feasible or not, with the class of the link to it; undefined: nothing. */
   offerOf(id: NodeId, destinationId: NodeId): PlaneRoute | undefined {
     const neighbour = this.#core.neighbours.get(id);
     const destination = this.#core.table.get(destinationId);
@@ -178,7 +191,10 @@ export class Router {
     const { candidates } = this.#core.table;
     const row = candidates.find(destination.list, neighbour);
     const route = row === NO_ROW ? UNREACHABLE : candidates.anyAt(row);
-    return route.metric >= METRIC_INFINITE ? undefined : route;
+    if (route.metric >= METRIC_INFINITE) return undefined;
+    return route.bottleneck >= neighbour.link.bottleneck
+      ? route
+      : { ...route, bottleneck: neighbour.link.bottleneck };
   }
 
   /**
@@ -212,9 +228,22 @@ export class Router {
     this.#event(() => this.#records.want(destination));
   }
 
+  /** Mail waits for the destination and nothing leads there: slow links are asked for a path; later where it is heard on a channel. */
+  wantPath(destination: NodeId, isHeard: boolean): void {
+    this.#event(() => this.#paths.want(destination, isHeard));
+  }
+
+  /** Mail for the destination was handed to the neighbour: a path that was found on demand lives on. */
+  usePath(destination: NodeId, neighbour: NodeId): void {
+    this.#event(() => this.#paths.use(destination, neighbour));
+  }
+
   /** A neighbour over a shared channel was not heard there for long, or is again. */
   setThere(id: NodeId, isThere: boolean): void {
-    this.#event(() => this.#slow.setThere(id, isThere));
+    this.#event(() => {
+      this.#slow.setThere(id, isThere);
+      if (!isThere) this.#paths.endAll(id);
+    });
   }
 
   /** What is heard of a neighbour on a shared channel: where it is not what its link said, it is asked. */
@@ -299,7 +328,8 @@ export class Router {
     this.#requests.close();
     this.#records.close();
     this.#slow.close();
-    this.#sweepTimer?.cancel();
+    this.#paths.close();
+    this.#sweep.close();
   }
 
   #handle(neighbour: Neighbour, frame: Uint8Array): void {
@@ -307,8 +337,7 @@ export class Router {
     if (!neighbour.hasTable) return this.#handleSlow(neighbour, frame);
     switch (type) {
       case FrameType.routeUpdate:
-        if (updateKind(frame) !== UpdateKind.table) return this.#core.drop("unknown-kind");
-        return this.#inbound.take(neighbour, frame);
+        return this.#handleUpdate(neighbour, frame);
       case FrameType.routeAck:
         return this.#updates.handleAck(neighbour, frame);
       case FrameType.seqnoRequest:
@@ -328,6 +357,13 @@ export class Router {
     }
   }
 
+  #handleUpdate(neighbour: Neighbour, frame: Uint8Array): void {
+    const kind = updateKind(frame);
+    if (kind === UpdateKind.table) this.#inbound.take(neighbour, frame);
+    else if (kind === UpdateKind.pathQuestion) this.#paths.handleQuestion(neighbour, frame);
+    else this.#core.drop("unknown-kind");
+  }
+
   #handleSlow(neighbour: Neighbour, frame: Uint8Array): void {
     if (frame[0] === FrameType.seqnoRequest) return this.#requests.handle(neighbour, frame);
     if (frame[0] === FrameType.recordRequest) return this.#records.handleRequest(neighbour, frame);
@@ -336,6 +372,9 @@ export class Router {
     const kind = updateKind(frame);
     if (kind === UpdateKind.beacon) this.#slow.handleBeacon(neighbour, frame);
     else if (kind === UpdateKind.proof) this.#slow.handleProof(neighbour, frame);
+    else if (kind === UpdateKind.pathQuestion) this.#paths.handleQuestion(neighbour, frame);
+    else if (kind === UpdateKind.pathAnswer) this.#paths.handleAnswer(neighbour, frame);
+    else if (kind === UpdateKind.pathGone) this.#paths.handleGone(neighbour, frame);
     else this.#core.drop("unknown-kind");
   }
 
@@ -361,10 +400,11 @@ export class Router {
     this.#inbound.forget(neighbour);
     this.#core.table.candidates.leave(neighbour);
     this.#requests.forgetNeighbour(neighbour);
+    this.#paths.forgetNeighbour(neighbour);
     this.#origin.forget(neighbour);
     this.#slow.down(neighbour);
     this.#slow.chooseRole();
-    this.#armSweep();
+    this.#sweep.arm();
   }
 
   #changeCost(neighbour: Neighbour, cost: LinkCost): void {
@@ -404,6 +444,7 @@ export class Router {
     for (let round = 0; round < SETTLE_ROUNDS_MAX; round++) {
       this.#requests.run();
       this.#records.run();
+      this.#paths.run();
       for (const neighbour of urgent) {
         urgent.delete(neighbour);
         this.#updates.flush(neighbour);
@@ -416,72 +457,11 @@ export class Router {
     }
   }
 
-  #armSweep(): void {
-    this.#sweepTimer ??= this.#core.after(this.#core.limits.holdMs, () => {
-      this.#sweepTimer = undefined;
-      this.#sweep();
-    });
-  }
-
-  /** Tombstones that outlived a whole period go, and with the last of them the feasibility distances. */
-  #sweep(): void {
-    let remaining = 0;
-    for (const destination of this.#core.table.values()) {
-      if (destination === this.#core.self) continue;
-      remaining += this.#sweepTombstones(destination);
-      if (destination.isReachable) continue;
-      if (!this.#isForgettable(destination)) {
-        remaining++;
-        continue;
-      }
-      this.#forget(destination);
-    }
-    for (const neighbour of this.#core.neighbours.values()) neighbour.sweptSerial = neighbour.newestSerial;
-    if (remaining > 0) this.#armSweep();
-  }
-
   #forget(destination: Destination): void {
     this.#core.table.candidates.clear(destination.list);
     this.#requests.forgetDestination(destination);
     this.#records.forgetDestination(destination);
+    this.#paths.forgetDestination(destination);
     this.#core.forget(destination);
   }
-
-  /** Answers how many tombstones are too young to go. */
-  #sweepTombstones(destination: Destination): number {
-    const { candidates } = this.#core.table;
-    let young = 0;
-    const old: Neighbour[] = [];
-    candidates.forEach(destination.list, (row) => {
-      if (!candidates.isRetractedAt(row)) return;
-      const neighbour = candidates.neighbourAt(row);
-      if (candidates.serialAt(row) > neighbour.sweptSerial) young++;
-      else old.push(neighbour);
-    });
-    for (const neighbour of old) candidates.drop(destination.list, neighbour);
-    return young;
-  }
-
-  /** Nobody offers it, the hold time is over, and every neighbour has acknowledged that it is gone. */
-  #isForgettable(destination: Destination): boolean {
-    if (destination.list.rows > 0) return false;
-    if (this.#core.now() - destination.unreachableSinceMs < this.#core.limits.holdMs) return false;
-    for (const neighbour of this.#core.neighbours.values())
-      if (neighbour.wasTold(destination.slot) || neighbour.isUnderWay(destination.slot)) return false;
-    return true;
-  }
-}
-
-/** Whatever is measured: a metric must grow at each hop, and one whole entry must fit a frame. */
-function sanitise(cost: LinkCost): LinkCost {
-  const clamped = Number.isFinite(cost.cost)
-    ? Math.min(Math.max(Math.round(cost.cost), 1), LINK_COST_MAX)
-    : LINK_COST_MAX;
-  const isTooSmall = cost.mtu < UPDATE_MTU_MIN;
-  return {
-    ...cost,
-    cost: clamped,
-    mtu: Math.min(cost.mtu, 0xffff),
-    ...(isTooSmall ? { profile: "slow" } : {}),
-  };
 }

@@ -1,7 +1,12 @@
 /** Slow links over a channel that all in earshot share: what is told, when, and what is asked for again. */
 import { expect, test } from "bun:test";
-import { decodeBeacon, encodeBeacon, encodeProofFrame } from "../wire/route-messages.ts";
-import { seqnoSigningBytes } from "../wire/route-messages.ts";
+import {
+  decodeBeacon,
+  encodeBeacon,
+  encodeProofFrame,
+  encodeSeqnoRequest,
+  seqnoSigningBytes,
+} from "../wire/route-messages.ts";
 import type { LinkCost } from "./neighbour.ts";
 import { A, B, D, noHash, Rig, S, sign } from "./testing-router.ts";
 
@@ -21,7 +26,7 @@ const proofsTo = (rig: Rig, id: string) =>
 /** A link whose channel gives `has()`. */
 function shared(has: () => boolean = () => true) {
   const asked: string[] = [];
-  const takeAirtime = (_bytes: number, need: "mail" | "control") => {
+  const takeAirtime = (_bytes: number, need: "mail" | "begin" | "control") => {
     asked.push(need);
     return has();
   };
@@ -66,10 +71,14 @@ test("a proof that was lost or had no airtime is sent until the gateway has it",
   has = true;
   const from = rig.sent.length;
   rig.run(2 * HOUR_MS);
+  // It goes before anybody is asked: a question would spend what it is saved up for.
+  const next = rig.sent.slice(from).map(({ frame }) => frame[1]);
+  expect(next[0]).toBe(2);
+  expect(proofsTo(rig, A)).toBe(1);
   expect(toldTo(rig, A, from)[0]?.wantsBeacon).toBe(true);
   // The answer: still none.
   rig.router.handleFrame(A, beaconOf(5, 10, false));
-  expect(proofsTo(rig, A)).toBe(1);
+  expect(proofsTo(rig, A)).toBe(2);
   rig.router.handleFrame(A, beaconOf(5, 10, true));
   const settled = rig.sent.length;
   rig.run(24 * HOUR_MS);
@@ -100,6 +109,49 @@ test("what changes is told once in five minutes, as it is then, and little chang
   rig.router.neighbourCost(B, { cost: 40, mtu: 1_400, bottleneck: 0, profile: "fast" });
   rig.run(HOUR_MS);
   expect(toldTo(rig, S, steady).map(({ gatewayMetric }) => gatewayMetric)).toEqual([40]);
+});
+
+test("what was new is not told when it is so no more, and a number only to a gateway", () => {
+  const rig = new Rig(A);
+  rig.meet(B);
+  rig.meet(S, shared().link);
+  rig.run(5_000);
+  rig.router.handleFrame(S, beaconOf(5));
+  rig.run(HOUR_MS);
+  const from = rig.sent.length;
+  // One is told, and the gap keeps the next from being told at once.
+  rig.router.neighbourCost(B, { cost: 40, mtu: 1_400, bottleneck: 0, profile: "fast" });
+  rig.run(10_000);
+  expect(toldTo(rig, S, from).length).toBe(1);
+  rig.router.neighbourCost(B, { cost: 400, mtu: 1_400, bottleneck: 0, profile: "fast" });
+  rig.run(10_000);
+  rig.router.neighbourCost(B, { cost: 40, mtu: 1_400, bottleneck: 0, profile: "fast" });
+  rig.run(HOUR_MS);
+  expect(toldTo(rig, S, from).length).toBe(1);
+  rig.router.recordChanged();
+  rig.run(HOUR_MS);
+  expect(toldTo(rig, S, from).length).toBe(1);
+  // It becomes a gateway: now it tells others of what it hears.
+  rig.router.handleFrame(S, beaconOf(6, 10));
+  rig.run(HOUR_MS);
+  const said = toldTo(rig, S, from);
+  expect(said.at(-1)!.seqno).toBeGreaterThan(said[0]!.seqno);
+});
+
+test("a number that was told and is asked for was lost: it is told again, once in five minutes", () => {
+  const rig = new Rig(S);
+  rig.meet(A, shared().link);
+  rig.run(5_000);
+  rig.router.handleFrame(A, beaconOf(5, 10));
+  rig.run(HOUR_MS);
+  const from = rig.sent.length;
+  const { seqno } = toldTo(rig, A).at(-1)!;
+  const ask = { tag: 0, destination: S, seqno, planes: 1, hopsLeft: 3 };
+  for (let i = 0; i < 10; i++) {
+    rig.router.handleFrame(A, encodeSeqnoRequest(ask));
+    rig.run(60_000);
+  }
+  expect(toldTo(rig, A, from).map((said) => said.seqno)).toEqual([seqno, seqno]);
 });
 
 test("who is asked says it again, but not to whoever asks all the time", () => {
@@ -191,4 +243,29 @@ test("news in between do not end the asking", () => {
   const from = rig.sent.length;
   rig.run(6 * HOUR_MS);
   expect(toldTo(rig, A, from).filter(({ wantsBeacon }) => wantsBeacon).length).toBeGreaterThan(3);
+});
+
+test("whoever in the mesh asks for an edge node's number, and however often: over the channel it is asked for ever less often", () => {
+  const rig = new Rig(A);
+  rig.meet(B);
+  rig.meet(S, shared().link);
+  rig.run(5_000);
+  rig.router.handleFrame(S, beaconOf(100));
+  const askedFor = (seqno: number) => {
+    rig.router.handleFrame(
+      B,
+      encodeSeqnoRequest({ tag: rig.tagFor(B), destination: S, seqno, planes: 1, hopsLeft: 9 }),
+    );
+    rig.run(10_000);
+  };
+  const asked = () => rig.sent.filter(({ to, frame }) => to === S && frame[0] === 0x12);
+  for (let i = 0; i < 6 * 360; i++) askedFor(101);
+  // 5, 10, 20, 40 and 60 minutes.
+  const gaps = asked().map(({ atMs }, at, all) => Math.round((atMs - (all[at - 1]?.atMs ?? atMs)) / 60_000));
+  expect(gaps).toEqual([0, 5, 10, 20, 40, 60, 60, 60, 60]);
+  const before = asked().length;
+  // A newer number is another thing, and flaps of the mesh may ask for many.
+  for (let i = 0; i < 360; i++) askedFor(102 + i);
+  expect(asked().length - before).toBeLessThanOrEqual(13);
+  expect(asked().length - before).toBeGreaterThan(10);
 });

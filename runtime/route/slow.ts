@@ -50,11 +50,19 @@ interface SlowLink {
   /** Last beacon to it, and when. */
   told: Beacon | undefined;
   toldAtMs: number;
+  /** The far end wants to hear what it was told before. */
+  isAsked: boolean;
+  /** The far end, a gateway, has said that it lacks this node's proof, and that was not sent since. */
+  isProofOwed: boolean;
+  /** A beacon to all said otherwise of it. */
+  doubt: Timer | undefined;
 }
 
 const NO_HOPS: readonly NextHop[] = [];
 /** First beacon after the link came up: spread, because a channel is shared. */
 const FIRST_BEACON_MS = 2_000;
+/** So long, and up to twice, a neighbour has to say on its link what its beacon to all said already, ms. */
+const DOUBT_MS = 60_000;
 
 export class SlowLinks {
   readonly #core: RouteCore;
@@ -77,6 +85,7 @@ export class SlowLinks {
     core.watchers.push((destination) => {
       if (destination === core.self) this.changed();
     });
+    origin.onAskedAgain = (neighbour) => this.#sayAgain(neighbour);
   }
 
   /** For what starts here and has no route of its own; empty on a gateway. */
@@ -98,11 +107,14 @@ export class SlowLinks {
       isThere: true,
       told: undefined,
       toldAtMs: Number.NEGATIVE_INFINITY,
+      isAsked: false,
+      isProofOwed: false,
+      doubt: undefined,
     });
   }
 
   down(neighbour: Neighbour): void {
-    this.#links.get(neighbour)?.timer?.cancel();
+    this.#cancel(this.#links.get(neighbour));
     if (this.#links.delete(neighbour)) this.#chooseDefault();
   }
 
@@ -125,13 +137,29 @@ export class SlowLinks {
     return false;
   }
 
+  /** Neighbours that questions for paths go to: there, and with a beacon; gateways first, then the cheapest. */
+  askable(except: Neighbour | undefined): Neighbour[] {
+    return [...this.#links]
+      .filter(
+        ([neighbour, { heard, isThere }]) =>
+          neighbour !== except && neighbour.link.knowsPaths === true && heard !== undefined && isThere,
+      )
+      .sort(
+        ([a, of], [b, than]) =>
+          Number(of.gatewayMetric === undefined) - Number(than.gatewayMetric === undefined) ||
+          a.link.cost - b.link.cost ||
+          compareIds(a.id, b.id),
+      )
+      .map(([neighbour]) => neighbour);
+  }
+
   /** Takes `bytes` of airtime; false: there is none now, and the frame must not be sent. */
-  takeAirtime(neighbour: Neighbour, bytes: number): boolean {
+  takeAirtime(neighbour: Neighbour, bytes: number, need: "begin" | "control" = "control"): boolean {
     const link = this.#links.get(neighbour);
     if (link === undefined) return false;
     // Asked of the channel: all its links share one budget, which counts what it denies.
     if (neighbour.link.takeAirtime !== undefined)
-      return neighbour.link.takeAirtime(bytes, this.#isFirst(link) ? "mail" : "control");
+      return neighbour.link.takeAirtime(bytes, isBegun(link) ? need : "mail");
     this.#refill(neighbour, link);
     if (link.tokens < Math.min(bytes, SLOW_BURST_BYTES)) return false;
     link.tokens -= bytes;
@@ -155,6 +183,11 @@ export class SlowLinks {
   #beaconDue(neighbour: Neighbour): void {
     const link = this.#links.get(neighbour);
     if (link === undefined) return;
+    if (isShared(neighbour) && link.isProofOwed) {
+      // To ask would spend what it is saved up for.
+      this.#sendProof(neighbour, link, "sender");
+      return this.#schedule(neighbour, link);
+    }
     this.#sendBeacon(neighbour, link);
     // On a shared channel the beacon to all says who is there: here only what is missing is asked for.
     if (isShared(neighbour) && isSettled(link)) return;
@@ -169,6 +202,7 @@ export class SlowLinks {
     if (!this.mayUseAirtime(neighbour, frame.length)) return;
     link.told = beacon;
     link.toldAtMs = this.#core.now();
+    link.isAsked = false;
     this.#core.deps.send(neighbour.id, frame);
   }
 
@@ -181,22 +215,26 @@ export class SlowLinks {
     };
   }
 
-  /** Nothing was said on it yet: without that no mail goes over it. */
-  #isFirst(link: SlowLink): boolean {
-    return link.told === undefined;
-  }
-
   /** On a shared channel: tells it once, and not before the gap is over. False: there is nothing to tell. */
   #tellNews(neighbour: Neighbour, link: SlowLink): boolean {
-    if (link.told === undefined || isSame(link.told, this.#beaconTo(neighbour))) return false;
+    if (link.told === undefined || !this.#isNews(link, this.#beaconTo(neighbour))) return false;
     this.#tellIn(neighbour, link, link.toldAtMs + TOLD_GAP_MS - this.#core.now());
     return true;
+  }
+
+  /** A number is of use to a gateway alone, which tells others: a flapping wire raises that of a gateway all day. */
+  #isNews({ told, heard }: SlowLink, beacon: Beacon): boolean {
+    const isNumberNews = heard === undefined || heard.gatewayMetric !== undefined;
+    return !isSame(isNumberNews ? told! : { ...told!, seqno: beacon.seqno }, beacon);
   }
 
   #tellIn(neighbour: Neighbour, link: SlowLink, waitMs: number): void {
     const spreadMs = this.#core.deps.random.float() * FIRST_BEACON_MS;
     link.timer?.cancel();
     link.timer = this.#core.after(Math.max(0, waitMs) + spreadMs, () => {
+      // What was new may be so no more: a wire was away for a moment.
+      const isNews = link.told === undefined || this.#isNews(link, this.#beaconTo(neighbour));
+      if (!isNews && !link.isAsked) return this.#lookAfter(neighbour, link);
       this.#sendBeacon(neighbour, link);
       // There was no airtime: it is still to be told.
       if (this.#core.now() !== link.toldAtMs) this.#tellIn(neighbour, link, TOLD_GAP_MS);
@@ -209,12 +247,20 @@ export class SlowLinks {
     const neighbour = this.#core.neighbours.get(id);
     const link = neighbour === undefined ? undefined : this.#links.get(neighbour);
     if (neighbour === undefined || link?.heard === undefined || !isShared(neighbour)) return;
-    if ((link.heard.gatewayMetric !== undefined) === isGateway) return;
+    if ((link.heard.gatewayMetric !== undefined) === isGateway || link.doubt !== undefined) return;
+    // Whoever has become another thing says so on his links as well, and need not be asked.
+    link.doubt = this.#core.after(DOUBT_MS * (1 + this.#core.deps.random.float()), () => {
+      link.doubt = undefined;
+      if ((link.heard?.gatewayMetric !== undefined) !== isGateway) this.#ask(neighbour, link);
+    });
+  }
+
+  #ask(neighbour: Neighbour, link: SlowLink): void {
     if (this.#core.now() - link.toldAtMs < TOLD_GAP_MS) return;
     const frame = encodeBeacon({ ...this.#beaconTo(neighbour), wantsBeacon: true });
     if (!this.mayUseAirtime(neighbour, frame.length)) return;
     link.toldAtMs = this.#core.now();
-    this.#core.deps.send(id, frame);
+    this.#core.deps.send(neighbour.id, frame);
   }
 
   /** The neighbour was not heard on its channel for long, or is again: what its session proved holds only while it is there. */
@@ -251,11 +297,21 @@ export class SlowLinks {
     const { proof } = this.#core.table.get(from.id)!;
     // It has forgotten how far it had counted: its own signature reminds it.
     if (proof !== undefined && beacon.seqno < proof.seqno) this.#sendProof(from, link, "receiver");
-    if (beacon.gatewayMetric !== undefined && !beacon.hasProof) this.#sendProof(from, link, "sender");
+    link.isProofOwed = beacon.gatewayMetric !== undefined && !beacon.hasProof;
+    if (link.isProofOwed) this.#sendProof(from, link, "sender");
     if (!isShared(from)) return;
+    link.isAsked ||= beacon.wantsBeacon === true;
     if (beacon.wantsBeacon === true)
       this.#tellIn(from, link, link.toldAtMs + ANSWERED_GAP_MS - this.#core.now());
     else if (!this.#tellNews(from, link)) this.#lookAfter(from, link);
+  }
+
+  /** It asks for a number that it was told: that was lost. */
+  #sayAgain(neighbour: Neighbour): void {
+    const link = this.#links.get(neighbour);
+    if (link?.told === undefined || !isShared(neighbour)) return;
+    link.isAsked = true;
+    this.#tellIn(neighbour, link, link.toldAtMs + TOLD_GAP_MS - this.#core.now());
   }
 
   /** Whatever was lost, or had no airtime: asked again, ever less often, until both ends have what they need. */
@@ -299,6 +355,7 @@ export class SlowLinks {
     const frame = encodeProofFrame({ of, proof: subject.proof });
     if (!this.mayUseAirtime(to, frame.length)) return;
     link.proofSentAtMs = nowMs;
+    if (of === "sender") link.isProofOwed = false;
     this.#core.deps.send(to.id, frame);
   }
 
@@ -344,14 +401,23 @@ export class SlowLinks {
   }
 
   close(): void {
-    for (const link of this.#links.values()) link.timer?.cancel();
+    for (const link of this.#links.values()) this.#cancel(link);
     this.#links.clear();
+  }
+
+  #cancel(link: SlowLink | undefined): void {
+    link?.timer?.cancel();
+    link?.doubt?.cancel();
   }
 }
 
 /** Both ends have said what the other one needs. */
 const isSettled = ({ heard, told }: SlowLink): boolean =>
   told !== undefined && heard !== undefined && (heard.gatewayMetric === undefined || heard.hasProof);
+/** Whoever is there, and can be told of, is known: without that no mail goes over it. */
+const isBegun = ({ told, heard, proofSentAtMs }: SlowLink): boolean =>
+  told !== undefined &&
+  (heard === undefined || heard.gatewayMetric === undefined || heard.hasProof || proofSentAtMs > -Infinity);
 const isShared = ({ link }: Neighbour): boolean => link.takeAirtime !== undefined;
 
 /** So little changes of a cost are none. */

@@ -48,6 +48,8 @@ export class Rig {
   readonly #serials = new Map<NodeId, number>();
 
   isOutrun = false;
+  /** Whether mail waits, when the router asks. */
+  isWaiting: (destination: NodeId) => boolean = () => false;
 
   constructor(
     self: NodeId,
@@ -82,6 +84,9 @@ export class Rig {
         if (bytes[0] === 0xbad) return false;
         this.records.set(id, bytes.slice());
         return true;
+      },
+      onWaiting: (destination) => {
+        if (this.isWaiting(destination)) this.router.wantPath(destination, false);
       },
       outrun: (epoch) => {
         this.epochs.push(epoch);

@@ -21,7 +21,7 @@ import {
 } from "./limits.ts";
 import type { FrameInFlight, Neighbour } from "./neighbour.ts";
 import { retest } from "./select.ts";
-import { planeNames, type Destination } from "./table.ts";
+import type { Destination, PlaneName } from "./table.ts";
 
 /** A link must at least carry one whole entry. */
 export const UPDATE_MTU_MIN = UPDATE_HEADER_BYTES + UPDATE_ENTRY_BYTES_MAX;
@@ -136,7 +136,8 @@ export class UpdateSender {
     const mayTeach = isReachable || hint || destination.id === neighbour.id;
     const proof = mayTeach && !neighbour.holdsProof(slot) ? destination.proof : undefined;
     if (!isReachable && proof === undefined && !neighbour.wasTold(slot)) return writer;
-    this.#lowerDistances(destination, any.metric, bulk.metric);
+    if (any.metric < METRIC_INFINITE) this.lowerDistances(destination, "any");
+    if (bulk.metric < METRIC_INFINITE) this.lowerDistances(destination, "bulk");
     const out = writer ?? beginUpdate(neighbour.peerTag, frame.serial, frameBytes);
     appendUpdateEntry(out, destination.id, any, bulk, proof);
     neighbour.noteSent(slot, frame, isReachable);
@@ -146,15 +147,12 @@ export class UpdateSender {
     return out;
   }
 
-  /** Before the advertisement exists: the distances cover it, and hops that no longer qualify are gone. */
-  #lowerDistances(destination: Destination, anyMetric: number, bulkMetric: number): void {
+  /** Before the advertisement of what is selected exists: the distance covers it, and hops that no longer qualify are gone. */
+  lowerDistances(destination: Destination, plane: PlaneName): void {
     if (destination === this.#core.self) return;
-    for (const plane of planeNames) {
-      if ((plane === "any" ? anyMetric : bulkMetric) >= METRIC_INFINITE) continue;
-      const state = destination[plane];
-      if (state.advertise(state.selected) && retest(this.#core.table.candidates, destination, plane))
-        this.#core.touched.add(destination);
-    }
+    const state = destination[plane];
+    if (state.advertise(state.selected) && retest(this.#core.table.candidates, destination, plane))
+      this.#core.touched.add(destination);
   }
 
   handleAck(neighbour: Neighbour, bytes: Uint8Array): void {

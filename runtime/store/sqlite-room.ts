@@ -40,6 +40,8 @@ const RESERVE = { share: 0.05, min: 0, max: 32 * 1024 * 1024 };
 const SLACK_PAGES = 16;
 /** With this much left nobody needs to look closer. */
 const AMPLE_BYTES = 512 * 1024 * 1024;
+/** What a quiet moment may write into the reserve. */
+const REST_BYTES = 64 * 1024;
 /** A store that has no room for a message of this size is short. */
 const LEAST = { share: 1 / 64, min: 16 * 1024, max: 1024 * 1024 };
 /** So long a message that found no room counts for what is missing. */
@@ -225,6 +227,15 @@ export class Room {
     if (bodyBytes >= (this.#refused?.bytes ?? 0))
       this.#refused = { bytes: bodyBytes, atMs: systemClock.monotonicMs() };
     throw new DiskFull(Math.max(missingBytes, PAGE_BYTES));
+  }
+
+  /** As `make`, for what may wait: throws DiskFull, and nothing is said to be missing. */
+  makeForRest(bytes: number): void {
+    const medium = mediumOf(this.#path);
+    const spare = (medium?.freeBytes ?? 0) - within(RESERVE, this.#totalBytes);
+    if (bytes > REST_BYTES && medium !== undefined && spare < 2 * bytes)
+      throw new DiskFull(2 * bytes - spare);
+    this.make(0);
   }
 
   /** Bytes that have to become free before the next message is taken; 0: there is room. */

@@ -1,9 +1,12 @@
+import { Database } from "bun:sqlite";
 import { expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
+import { seededRandom } from "../kernel/random.ts";
+import { SecretTables } from "./sqlite-secrets.ts";
 import { openSqliteStore } from "./sqlite.ts";
 import type { Collection, StoreOp } from "./types.ts";
 
@@ -58,3 +61,71 @@ test.each(["setting", "token", "plugin"] as const)(
   },
   40_000,
 );
+
+/** A table of secrets and of rows that stay; the secrets were deleted, and pieces of some are between the list of a page and its rows. */
+function worn(seed = 1): { db: Database; pieces: () => number; rows: () => unknown } {
+  const db = new Database(":memory:");
+  for (const name of ["setting", "token", "plugin", "session"])
+    db.run(
+      `CREATE TABLE "${name}" (key TEXT NOT NULL PRIMARY KEY, meta TEXT NOT NULL, body BLOB, extra INTEGER)`,
+    );
+  db.run("PRAGMA secure_delete = ON");
+  const random = seededRandom(seed);
+  const put = db.prepare<unknown, [string, string, number]>(
+    'INSERT INTO "token" (key, meta, extra) VALUES (?, ?, ?)',
+  );
+  const drop = db.prepare<unknown, [string]>('DELETE FROM "token" WHERE key = ?');
+  const keys = { secrets: [] as string[], others: [] as string[] };
+  const add = (to: string[], meta: string) => {
+    const key = Buffer.from(random.bytes(18)).toString("hex");
+    put.run(key, meta + "x".repeat(20 + random.below(60)), to.push(key));
+  };
+  for (let n = 0; n < 400; n++) {
+    add(keys.secrets, `${"SECRET".repeat(6)}`);
+    add(keys.others, "");
+    if (random.below(3) === 0) drop.run(keys.others.splice(random.below(keys.others.length), 1)[0]!);
+  }
+  for (const key of keys.secrets) drop.run(key);
+  return {
+    db,
+    pieces: () =>
+      Buffer.from(db.serialize())
+        .toString("latin1")
+        .match(/SECRET/g)?.length ?? 0,
+    rows: () => db.query('SELECT rowid, * FROM "token" ORDER BY rowid').values(),
+  };
+}
+
+test("pieces of deleted secrets in pages that stay in use go when the table is written anew, and no row changes", () => {
+  const { db, pieces, rows } = worn();
+  const before = rows();
+  expect(pieces()).toBeGreaterThan(0);
+  const tables = new SecretTables();
+  const room: number[] = [];
+  tables.note("token");
+  expect(tables.rewrite(db, 0, (bytes) => void room.push(bytes))).toBe(true);
+  expect([pieces(), room.length]).toEqual([0, 1]);
+  expect(rows()).toEqual(before);
+  expect(db.query('SELECT count(*) FROM "token" WHERE key > ?').values("")).toEqual([
+    [(before as []).length],
+  ]);
+  expect(db.query("PRAGMA integrity_check").values()).toEqual([["ok"]]);
+});
+
+test("a table is written anew no more often than its size allows, and again where there was no room", () => {
+  const { db, pieces } = worn();
+  const tables = new SecretTables();
+  expect(tables.dueInMs(0)).toBeUndefined();
+  tables.note("token");
+  const full = () => {
+    throw new Error("full");
+  };
+  expect(() => tables.rewrite(db, 0, full)).toThrow("full");
+  expect(pieces()).toBeGreaterThan(0);
+  const pauseMs = tables.dueInMs(0)!;
+  expect(pauseMs).toBeGreaterThan(1_000);
+  expect(pauseMs).toBeLessThan(60_000);
+  expect(tables.rewrite(db, pauseMs - 1, () => {})).toBe(false);
+  expect(tables.rewrite(db, pauseMs, () => {})).toBe(true);
+  expect([pieces(), tables.dueInMs(pauseMs)]).toEqual([0, undefined]);
+});

@@ -3,7 +3,16 @@
  * lock of the store is on the database alone, so this file may be opened beside it. Must never change an entry that the database has not.
  */
 import type { Database } from "bun:sqlite";
-import { closeSync, existsSync, fstatSync, fsyncSync, openSync, statSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  readSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 
 const HEADER_BYTES = 32;
 const ZEROS_BYTES = 64 * 1024;
@@ -17,6 +26,22 @@ export function keepWal(db: Database, isKept: boolean): void {
 }
 
 export const walPath = (path: string): string => `${path}-wal`;
+
+/** Of a database that is not open: something may stand in its log that was not brought there at a close. */
+export function isLogInUse(path: string): boolean {
+  const header = new Uint8Array(HEADER_BYTES);
+  try {
+    const handle = openSync(walPath(path), "r");
+    try {
+      readSync(handle, header, 0, HEADER_BYTES, 0);
+    } finally {
+      closeSync(handle);
+    }
+  } catch {
+    return false;
+  }
+  return header.some((byte) => byte !== 0);
+}
 
 /** Makes the log of a database at least so large, as far as there is room. Zeros behind its end, or in an empty one, are no entries of it. */
 export function fillLog(path: string, bytes: number): void {

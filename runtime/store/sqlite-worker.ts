@@ -25,7 +25,8 @@ import { mediumOf, Room } from "./sqlite-room.ts";
 import { restate, RESTATE_BYTES } from "./sqlite-restate.ts";
 import { Rows } from "./sqlite-rows.ts";
 import { finishSalvage, salvageDatabase } from "./sqlite-salvage.ts";
-import { clearLog, disownLog } from "./sqlite-wal.ts";
+import { SecretTables } from "./sqlite-secrets.ts";
+import { clearLog, disownLog, isLogInUse } from "./sqlite-wal.ts";
 import {
   Damaged,
   failureText,
@@ -69,10 +70,13 @@ class StoreFile {
   #hasNews = false;
   #grantedBytes = 0;
   #hasSecrets = false;
+  readonly #secrets = new SecretTables();
 
   constructor(path: string, bytesMax: number | undefined) {
     this.#path = path;
     this.#bytesMax = bytesMax;
+    // What was deleted last before a crash may not have been seen to.
+    if (isLogInUse(path)) this.#secrets.noteAll();
     finishSalvage(path);
     if (isLogOrphaned(path)) this.#tell([{ in: "setting", key: "the whole database" }]);
     // Which rows it was is not known: what the log said last, of any collection.
@@ -247,32 +251,52 @@ class StoreFile {
     if (this.#room.walPages >= this.#room.walBusyPages) this.#room.checkpoint("PASSIVE");
   }
 
-  /** Gives some free pages back, and looks after places of mail; true when there is more to do. */
-  rest(): boolean {
+  /** Gives some free pages back, and looks after places of mail and pages of secrets. In how long there is more to do, ms; undefined: nothing. */
+  rest(): number | undefined {
+    this.#overwriteSecrets(systemClock.monotonicMs());
     const hasMore = this.#room.vacuumStep();
     const isDue = hasMore || this.#room.isOwed || this.#room.walPages >= this.#room.walQuietPages;
     if (isDue || this.#hasSecrets) {
-      const [, logged, checkpointed] = this.#room.checkpoint("PASSIVE");
-      if (this.#hasSecrets && logged === checkpointed) {
-        clearLog(this.#path);
-        this.#hasSecrets = false;
-      }
+      this.#checkpoint();
     }
-    return this.#believeMore() || hasMore;
+    return this.#believeMore() || hasMore
+      ? VACUUM_PAUSE_MS
+      : this.#secrets.dueInMs(systemClock.monotonicMs());
   }
 
-  /** Pages of before a secret was deleted are still in the log. */
+  /** True: all of the log is in the database. */
+  #checkpoint(): boolean {
+    const [, logged, checkpointed] = this.#room.checkpoint("PASSIVE");
+    if (logged !== checkpointed) return false;
+    if (this.#hasSecrets) clearLog(this.#path);
+    this.#hasSecrets = false;
+    return true;
+  }
+
+  /** Without room it is tried again in the next quiet moment. */
+  #overwriteSecrets(nowMs: number): void {
+    quietly(() => {
+      this.#hasSecrets ||= this.#secrets.rewrite(this.#db, nowMs, (bytes) => this.#room.makeForRest(bytes));
+    });
+  }
+
+  /** Pages of before a secret was deleted are still in the log, and parts of it may be in pages of its table. */
   noteDeleted(entries: readonly WireEntry[]): void {
-    this.#hasSecrets ||= entries.some(
-      (entry) => entry.kind === "commit" && entry.ops.some((op) => isSecret(op[0]) && op[2] === null),
-    );
+    for (const entry of entries) {
+      if (entry.kind !== "commit") continue;
+      for (const [collection, , meta] of entry.ops) {
+        if (meta !== null || !isSecret(collection)) continue;
+        this.#hasSecrets = true;
+        this.#secrets.note(collection);
+      }
+    }
   }
 
   close(): void {
     let isEmptied = false;
+    this.#overwriteSecrets(Number.POSITIVE_INFINITY);
     quietly(() => {
-      const [, logged, checkpointed] = this.#room.checkpoint("PASSIVE");
-      isEmptied = logged === checkpointed;
+      isEmptied = this.#checkpoint();
       this.#room.keepLog();
     });
     this.#rows.close();
@@ -421,9 +445,9 @@ function handleBatch(open: StoreFile, batch: Batch): void {
 function useQuietMoment(open: StoreFile): void {
   quietTimer = undefined;
   quietly(() => {
-    const hasMore = open.rest();
+    const againMs = open.rest();
     look(open);
-    if (hasMore) quietTimer = systemClock.after(VACUUM_PAUSE_MS, () => useQuietMoment(open));
+    if (againMs !== undefined) quietTimer = systemClock.after(againMs, () => useQuietMoment(open));
   });
 }
 

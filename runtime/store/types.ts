@@ -27,7 +27,7 @@ export const collections = [
 export type Collection = (typeof collections)[number];
 
 /** Rows that have to be gone soon once they are deleted: private halves of prekeys, granted secrets, tokens, what plugins keep, roots of sessions. */
-const secret: readonly Collection[] = ["setting", "token", "plugin", "session"];
+export const secret: readonly Collection[] = ["setting", "token", "plugin", "session"];
 export const isSecret = (collection: Collection): boolean => secret.includes(collection);
 
 /** Mail: their rows have slots. */

@@ -18,6 +18,7 @@ import { TRACE_MAX, type TraceEntry } from "./bundle.ts";
 import { decodeError, Reader, Writer } from "./bytes.ts";
 import { SystemKind } from "./constants.ts";
 import { STORE_EPOCH_BYTES } from "./peer-messages.ts";
+import { SESSION_ID_BYTES } from "./sealed.ts";
 
 /** In a receipt that was made anew: which bundle brought the message is not known any more. */
 export const noBundleId: BundleId = formatBundleId(new Uint8Array(BUNDLE_ID_BYTES));
@@ -129,7 +130,7 @@ export const ReceiptStatus = { delivered: 1, refused: 2, sessionUnknown: 3 } as 
 
 export interface Receipt {
   readonly status: number;
-  /** All zero for a bundle that could not be opened. */
+  /** For a bundle that could not be opened all zero; of `sessionUnknown` what `sessionSaid` gives. */
   readonly messageId: MessageId;
   readonly bundleId: BundleId;
   /** Recipient's wall clock, ms since 1970. */
@@ -147,6 +148,12 @@ export interface Receipt {
 export const RECEIPTS_MAX = 16;
 export const SIGNATURE_BYTES = 64;
 const RECEIPT_BYTES_MAX = 48 + TRACE_MAX * 38;
+
+/** The session that a receipt `sessionUnknown` is about, where the others have their message: its id in hex, and zeros. */
+export const sessionSaid = (session: string): MessageId =>
+  session.padEnd(2 * MESSAGE_ID_BYTES, "0") as MessageId;
+/** In hex. */
+export const sessionOf = ({ messageId }: Receipt): string => messageId.slice(0, 2 * SESSION_ID_BYTES);
 
 const ReceiptFlag = { unconfirmed: 1, sessionKept: 2, contextKept: 4 } as const;
 

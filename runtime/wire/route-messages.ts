@@ -18,7 +18,14 @@ export const DIGEST_BUCKETS = 16;
 export const ALL_BUCKETS = 0xffff;
 
 /** Second byte of a routeUpdate frame; others are skipped. */
-export const UpdateKind = { table: 0, beacon: 1, proof: 2 } as const;
+export const UpdateKind = {
+  table: 0,
+  beacon: 1,
+  proof: 2,
+  pathQuestion: 3,
+  pathAnswer: 4,
+  pathGone: 5,
+} as const;
 
 /** Bits that name planes in masks. */
 export const PLANE_ANY = 1;
@@ -32,7 +39,7 @@ const FLAG_PROOF = 8;
 
 export const UPDATE_HEADER_BYTES = 12;
 const PLANE_BYTES_MAX = 6 + 5 + 3;
-const PROOF_BYTES = 6 + RECORD_HASH_BYTES + SIGNATURE_BYTES;
+export const PROOF_BYTES = 6 + RECORD_HASH_BYTES + SIGNATURE_BYTES;
 export const UPDATE_ENTRY_BYTES_MAX = NODE_ID_BYTES + 1 + 2 * PLANE_BYTES_MAX + PROOF_BYTES;
 /** Largest beacon, in bytes: what a slow link's airtime allows. */
 export const BEACON_BYTES_MAX = 40;
@@ -160,10 +167,10 @@ function readPlane(reader: Reader, bottleneck: number): PlaneRoute {
   return { seqno, metric, mtu, bottleneck: bottleneck as Bottleneck };
 }
 
-const appendProof = (writer: Writer, proof: SeqnoProof): Writer =>
+export const appendProof = (writer: Writer, proof: SeqnoProof): Writer =>
   writer.u48(proof.seqno).bytes(proof.recordHash).bytes(proof.signature);
 
-const readProof = (reader: Reader): SeqnoProof => ({
+export const readProof = (reader: Reader): SeqnoProof => ({
   seqno: reader.u48(),
   recordHash: reader.bytes(RECORD_HASH_BYTES),
   signature: reader.bytes(SIGNATURE_BYTES),
@@ -376,7 +383,8 @@ export function decodeProofFrame(frame: Uint8Array): ProofFrame {
   return { of: of === 0 ? "sender" : "receiver", proof: readProof(reader) };
 }
 
-function kindReader(frame: Uint8Array, kind: number): Reader {
+/** Behind the kind. Throws GODWIT_DECODE for another one. */
+export function kindReader(frame: Uint8Array, kind: number): Reader {
   const reader = frameReader(frame, FrameType.routeUpdate);
   const found = reader.u8();
   if (found !== kind) throw decodeError(`update kind ${found}, expected ${kind}`);

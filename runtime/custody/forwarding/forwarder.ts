@@ -194,6 +194,7 @@ export class Forwarder {
       if (holding?.offeredTo?.includes(from) !== true) continue;
       delete holding.refusedBy;
       delete holding.refusals;
+      this.#windows.noteAnswer(from, holding, this.#nowMs());
       if (holding.role === "relay") this.remove(id);
       else this.#relayed(holding, from);
       this.#events.acknowledged(holding, from);

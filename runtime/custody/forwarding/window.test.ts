@@ -149,6 +149,32 @@ describe("what is under way", () => {
     Object.assign(link, { isReliable: true, answerMs: 0 });
   });
 
+  test("goes again ever later where answers wait at the far end, and others wait as long as its answer took", () => {
+    const { windows: all } = windows();
+    Object.assign(link, { isReliable: false, answerMs: 30_000 });
+    const [one, other] = [holding(1), holding(2)];
+    const waits: number[] = [];
+    let nowMs = 0;
+    for (let i = 0; i < 9; i++) {
+      all.launch(one, near, false, nowMs);
+      all.get(near)!.inflight.get(one.id)!.departure.leftAtMs = nowMs;
+      const { nextMs } = all.takeOverdue(near, nowMs);
+      waits.push((nextMs - nowMs) / 60_000);
+      nowMs = nextMs;
+      expect(all.takeOverdue(near, nowMs).holdings).toEqual([one]);
+    }
+    expect(waits).toEqual([1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    // Its first copy left an hour and more ago: that may be how long an answer takes.
+    all.noteAnswer(near, one, nowMs);
+    all.launch(other, near, false, nowMs);
+    all.get(near)!.inflight.get(other.id)!.departure.leftAtMs = nowMs;
+    expect(all.takeOverdue(near, nowMs).nextMs - nowMs).toBe(3_600_000);
+    // Answers that come soon show that it is not so any more.
+    for (let i = 0; i < 30; i++) all.noteAnswer(near, other, nowMs + 1_000);
+    expect(all.takeOverdue(near, nowMs).nextMs - nowMs).toBeLessThan(62_000);
+    Object.assign(link, { isReliable: true, answerMs: 0 });
+  });
+
   test("is offered again for want of its receipt after 15 s, later where receipts wait, and after ten minutes where all is slow", () => {
     const { windows: all } = windows();
     const limits = { reofferFirstMs: 15_000, reofferCapMs: 3_600_000 };
@@ -163,6 +189,7 @@ describe("what is under way", () => {
       ...({ state: "relayed", relays, slowSinceMs: 0 } as const),
     });
     const stays = (relays: number, atMs: number) => all.staysRelayed(relayed(relays), atMs);
+    expect([stays(6, 19_199_999), stays(6, 19_200_000), stays(20, 86_399_999)]).toEqual([true, false, true]);
     expect([stays(1, 599_999), stays(1, 600_000), stays(2, 1_199_999), stays(2, 1_200_000)]).toEqual([
       true,
       false,

@@ -29,10 +29,16 @@ const RECEIPT_ROUNDS = 8;
 const RECEIPT_SLOW_MS = 600_000;
 /** Where frames wait for long, and may come in pieces of which one is asked for again, an answer may be a round late. */
 const ROUNDS = 2;
+/**
+ * How long a far end's answers wait there for its own airtime nobody sees but by their coming: what was seen is waited for, and fades with each answer; without
+ * any the pause doubles, up to this, ms.
+ */
+const LATE_MAX_MS = 3_600_000;
+const LATE_KEPT = 0.75;
 
 type ReceiptLimits = Pick<CustodyLimits, "reofferFirstMs" | "reofferCapMs">;
 
-const RECEIPT_SLOW_MAX_MS = 3_600_000;
+const RECEIPT_SLOW_MAX_MS = 24 * 3_600_000;
 /** Between two looks at whether only slow links lead. */
 const SLOW_LOOK_MS = 15_000;
 
@@ -81,6 +87,8 @@ export class Windows {
   readonly #carrier: Carrier;
   readonly #offerEnded: (to: NodeId, id: BundleId) => void;
   readonly #windows = new Map<NodeId, Window>();
+  /** Longest time of late from a frame's leaving to its answer, ms; of neighbours whose answers wait for airtime. */
+  readonly #lateMs = new Map<NodeId, number>();
 
   /** `offerEnded`: an offer is under way no more, for whatever cause. */
   constructor(carrier: Carrier, offerEnded: (to: NodeId, id: BundleId) => void) {
@@ -143,6 +151,7 @@ export class Windows {
   /** The neighbour is gone: answers what was under way to it, in the order it went, and who waited for room. */
   close(neighbour: NodeId): { readonly holdings: Holding[]; readonly waiting: ReadonlySet<NodeId> } {
     const window = this.#windows.get(neighbour);
+    this.#lateMs.delete(neighbour);
     if (window === undefined) return { holdings: [], waiting: new Set() };
     this.#windows.delete(neighbour);
     for (const { holding, isOffer } of window.inflight.values()) {
@@ -183,14 +192,34 @@ export class Windows {
       // While it arrives pauses are not the neighbour's.
       // Nothing is overdue that waits for its turn here.
       const sinceMs = this.#waitsLong(neighbour) ? Math.max(sentAtMs, departure.leftAtMs ?? nowMs) : sentAtMs;
-      const dueMs = sinceMs + (holding.isArriving === true ? Math.max(answerMs, OFFER_TIMEOUT_MS) : answerMs);
+      const waitMs = holding.isArriving === true ? Math.max(answerMs, OFFER_TIMEOUT_MS) : answerMs;
+      const dueMs = sinceMs + this.#patience(neighbour, holding, waitMs);
       if (dueMs > nowMs) nextMs = Math.min(nextMs, dueMs);
       else {
+        if (this.#waitsLong(neighbour)) noteUnanswered(holding, departure, nowMs);
         this.land(neighbour, id);
         holdings.push(holding);
       }
     }
     return { holdings, nextMs };
+  }
+
+  #patience(neighbour: NodeId, { unanswered }: Holding, answerMs: number): number {
+    if (!this.#waitsLong(neighbour)) return answerMs;
+    const waitMs = answerMs + (this.#lateMs.get(neighbour) ?? 0);
+    return Math.max(answerMs, Math.min(LATE_MAX_MS, waitMs * 2 ** Math.min(unanswered?.times ?? 0, 16)));
+  }
+
+  /** It has answered: what it takes others to be answered is known now. */
+  noteAnswer(neighbour: NodeId, holding: Holding, nowMs: number): void {
+    const { unanswered } = holding;
+    delete holding.unanswered;
+    if (!this.#waitsLong(neighbour)) return;
+    const leftAtMs = this.get(neighbour)?.inflight.get(holding.id)?.departure.leftAtMs;
+    const sinceMs = unanswered?.sinceMs ?? leftAtMs;
+    if (sinceMs === undefined || sinceMs < 0) return;
+    const fadedMs = (this.#lateMs.get(neighbour) ?? 0) * LATE_KEPT;
+    this.#lateMs.set(neighbour, Math.min(LATE_MAX_MS, Math.max(nowMs - sinceMs, fadedMs)));
   }
 
   /** How long an answer may take, ms: from when it was asked for, or where that waits for long from when it has left. */
@@ -207,7 +236,8 @@ export class Windows {
   receiptMs({ relays = 0 }: Holding, by: NodeId, limits: ReceiptLimits): number {
     const { reofferFirstMs, reofferCapMs } = limits;
     const carrier = this.#carrier;
-    const answerMs = this.#waitsLong(by) ? RECEIPT_ROUNDS * carrier.answerMs!(by) : 0;
+    const lateMs = this.#lateMs.get(by) ?? 0;
+    const answerMs = this.#waitsLong(by) ? RECEIPT_ROUNDS * (carrier.answerMs!(by) + lateMs) : 0;
     const firstMs = Math.max(reofferFirstMs, answerMs);
     return Math.min(Math.max(reofferCapMs, firstMs), firstMs * 2 ** Math.min(relays, 20));
   }
@@ -225,4 +255,11 @@ export class Windows {
   #waitsLong(to: NodeId): boolean {
     return !this.#carrier.isReliable(to) && (this.#carrier.answerMs?.(to) ?? 0) > 0;
   }
+}
+
+/** What was dropped before it left could have no answer. */
+function noteUnanswered(holding: Holding, { leftAtMs }: Departure, nowMs: number): void {
+  if (leftAtMs === Number.NEGATIVE_INFINITY) return;
+  const { times = 0, sinceMs = leftAtMs ?? nowMs } = holding.unanswered ?? {};
+  holding.unanswered = { times: times + 1, sinceMs };
 }

@@ -37,6 +37,7 @@ import {
   type InnerMessage,
   noBundleId,
   type Receipt,
+  sessionSaid,
 } from "../../wire/message.ts";
 import { Claims } from "./claims.ts";
 import { namedSession } from "../../wire/sealed.ts";
@@ -355,7 +356,7 @@ export class Recipient {
     if (session === undefined || !this.#sessionRefusals.take(source, session, from)) return;
     this.#receipts.issue(
       source,
-      this.#refusalOf(ReceiptStatus.sessionUnknown, bundle),
+      { ...this.#refusalOf(ReceiptStatus.sessionUnknown, bundle), messageId: sessionSaid(session) },
       Math.min(lifetimeMs, REFUSAL_LIFETIME_MS),
     );
   }

@@ -7,7 +7,8 @@ import type { Clock } from "@godwit/sdk";
 import { TokenBucket } from "../../kernel/backoff.ts";
 import type { NodeId } from "../../kernel/ids.ts";
 
-/** Of one session. */
+/** Of one session: its source may have lost what it was told before it wrote that down. Each pause is twice the one before. */
+export const AGAIN_FIRST_MS = 30_000;
 export const AGAIN_MS = 600_000;
 const SAID_MAX = 4_096;
 /** Of all sessions, of those that one neighbour brought, and of one source that it brought: who the source is nobody has proven. */
@@ -18,7 +19,10 @@ const BUCKETS_MAX = 1_024;
 
 export class SessionRefusals {
   readonly #clock: Clock;
-  readonly #said = new BoundedMap<string, number>({ name: "sessions refused", max: SAID_MAX });
+  readonly #said = new BoundedMap<string, { readonly atMs: number; readonly pauseMs: number }>({
+    name: "sessions refused",
+    max: SAID_MAX,
+  });
   readonly #all: TokenBucket;
   readonly #sources = new BoundedMap<string, TokenBucket>({
     name: "sources of refused sessions",
@@ -38,12 +42,13 @@ export class SessionRefusals {
   take(source: NodeId, session: string, from: NodeId | undefined): boolean {
     const name = `${source} ${session}`;
     const nowMs = this.#clock.monotonicMs();
-    if (from === undefined || nowMs - (this.#said.get(name) ?? -Infinity) < AGAIN_MS) return false;
+    const { atMs, pauseMs } = this.#said.get(name) ?? { atMs: -Infinity, pauseMs: AGAIN_FIRST_MS / 2 };
+    if (from === undefined || nowMs - atMs < pauseMs) return false;
     const isFree =
       bucketOf(this.#neighbours, from, this.#clock, OF_NEIGHBOUR).take() &&
       bucketOf(this.#sources, `${from} ${source}`, this.#clock, OF_SOURCE).take() &&
       this.#all.take();
-    if (isFree) this.#said.renew(name, nowMs);
+    if (isFree) this.#said.renew(name, { atMs: nowMs, pauseMs: Math.min(AGAIN_MS, 2 * pauseMs) });
     return isFree;
   }
 }

@@ -5,7 +5,7 @@
  */
 import { godwitError } from "../../kernel/errors.ts";
 import { formatHex, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
-import { ReceiptStatus } from "../../wire/message.ts";
+import { ReceiptStatus, type Receipt } from "../../wire/message.ts";
 import type { StoreOp } from "../../store/types.ts";
 import type { BodyCache } from "../body-cache.ts";
 import type { CustodyContext, Holding, Page } from "../context.ts";
@@ -33,7 +33,7 @@ import { ReceiptProofs } from "./proofs.ts";
 import { OutboxReader } from "./reader.ts";
 import { NamedMessages } from "./receipts.ts";
 import { OutboxRows } from "./rows.ts";
-import { isSealedIn, OutboxSealer } from "./seal.ts";
+import { OutboxSealer } from "./seal.ts";
 import { SignedWanted } from "./signed-wanted.ts";
 
 /** Why a message ended, in words for its sender. */
@@ -264,7 +264,12 @@ export class Outbox {
     const receipts = arrived.proven();
     const [touched, before]: [Live[], StoreOp[]] = [[], []];
     for (const proven of receipts) {
-      const [live, { bundleId }] = [this.#named.find(proven.receipt), proven.receipt];
+      const { receipt } = proven;
+      if (receipt.status === ReceiptStatus.sessionUnknown) {
+        touched.push(...this.#onSessionUnknown(signer, receipt));
+        continue;
+      }
+      const [live, { bundleId }] = [this.#named.find(receipt), receipt];
       if (live === undefined && !this.#entries.isOwn(bundleId)) this.#deps.stranger(bundleId, signer);
       if (live === undefined || !this.#believe(live, signer, proven, before)) continue;
       // One that is being withdrawn is sealed anew should that fail.
@@ -274,8 +279,7 @@ export class Outbox {
     try {
       if (touched.length > 0) await this.#rows.commit(touched, before);
       for (const live of touched) {
-        const isFirst = this.#undurable.delete(live);
-        const { state } = live.entry;
+        const [isFirst, { state }] = [this.#undurable.delete(live), live.entry];
         // Another one that came meanwhile has told of it.
         if (!finalStates.includes(state) || (state === "delivered" && !isFirst)) continue;
         this.#settle(live);
@@ -302,8 +306,6 @@ export class Outbox {
       this.#dropTargets(entry);
       return true;
     }
-    if (receipt.status === ReceiptStatus.sessionUnknown)
-      return isOpen && this.#onSessionUnknown(live, signer, receipt.bundleId);
     if (receipt.status === ReceiptStatus.delivered) {
       this.#sealer.proven(entry, signer, receipt);
       // One whose commit failed may have come before.
@@ -323,13 +325,11 @@ export class Outbox {
     return true;
   }
 
-  /** `signer` does not know the session that it names: whatever is sealed in that goes anew. True when it changed this message. */
-  #onSessionUnknown(live: Live, signer: NodeId, bundle: BundleId): boolean {
-    const id = this.#sealer.loseSession(live.entry, signer, bundle);
-    if (id === undefined) return false;
-    this.#dropTargets(live.entry);
-    for (const one of [...this.#entries.values()]) if (isSealedIn(one.entry, signer, id)) this.#sealAnew(one);
-    return true;
+  /** `signer` does not know a session: what is sealed in that goes anew. Answers what it changed. */
+  #onSessionUnknown(signer: NodeId, receipt: Receipt): Live[] {
+    const sealed = this.#sealer.loseSession(signer, receipt, this.#entries.values());
+    for (const { entry } of sealed) this.#dropTargets(entry);
+    return sealed.filter(({ isEnding }) => isEnding !== true);
   }
 
   /** What was sealed to a revoked node is sealed anew to whom its address means now, or waits for somebody. */

@@ -7,6 +7,7 @@ import {
   decodeSessionReceipts,
   receiptHash,
   receiptSigningBytes,
+  ReceiptStatus,
   type Receipt,
 } from "../../wire/message.ts";
 import type { CustodyContext } from "../context.ts";
@@ -94,10 +95,11 @@ export class NamedMessages {
     const ids: MessageId[] = [];
     for (const { receipt } of receipts) {
       if (this.find(receipt) !== undefined) continue;
-      const { messageId, bundleId } = receipt;
-      if (messageId !== NO_MESSAGE) ids.push(this.#names.toldAs(messageId));
+      const { messageId, bundleId, status } = receipt;
+      const isNamed = messageId !== NO_MESSAGE && status !== ReceiptStatus.sessionUnknown;
+      if (isNamed) ids.push(this.#names.toldAs(messageId));
       const order = this.#entries.storedOrder(bundleId);
-      if (messageId !== NO_MESSAGE || order === undefined) continue;
+      if (isNamed || order === undefined) continue;
       const page = { order: "oldest-first", after: order - 1, limit: 1 } as const;
       const [row] = await this.#ctx.store.page("outbox", page);
       if (row?.order === order) ids.push(row.key as MessageId);

@@ -3,12 +3,19 @@
  * the same bytes, so the store keeps only the plain body and a re-offer after a restart is still the same bundle.
  */
 import { STORE_EPOCH_BYTES } from "../../wire/peer-messages.ts";
-import { type BundleId, formatHex, idBytes, NODE_ID_CHARS, parseHex, type NodeId } from "../../kernel/ids.ts";
+import { formatHex, idBytes, NODE_ID_CHARS, parseHex, type NodeId } from "../../kernel/ids.ts";
 import { bundleIdOf, BundleKind, encodeBundleHeader, type BundleHeader } from "../../wire/bundle.ts";
 import { BLOCK_BYTES } from "../../wire/constants.ts";
 import { concatBytes } from "../../wire/bytes.ts";
 import { compactStart, contextOf, encodeCompact } from "../../wire/mail-compact.ts";
-import { encodeInnerMessage, type InnerMessage, MACHINES_MAX, type Receipt } from "../../wire/message.ts";
+import {
+  encodeInnerMessage,
+  type InnerMessage,
+  MACHINES_MAX,
+  type Receipt,
+  sessionOf,
+} from "../../wire/message.ts";
+import { SESSION_ID_BYTES } from "../../wire/sealed.ts";
 import { BODY_CACHE_ONE_BYTES_MAX, type BodyCache } from "../body-cache.ts";
 import {
   type CustodyContext,
@@ -209,13 +216,12 @@ export class OutboxSealer {
     this.#ctx.sealer.sessions?.proven(recipient, session.id, kept);
   }
 
-  /** `recipient` signed that it does not know the session that this copy names: its id, or undefined where it names none. */
-  loseSession({ targets }: OutboxEntry, recipient: NodeId, bundle: BundleId): Uint8Array | undefined {
-    const target = targets.find((one) => one.bundle === bundle && one.node === recipient);
-    const { session } = target ?? {};
-    if (session === undefined || session.agreed !== undefined) return undefined;
-    this.#ctx.sealer.sessions?.lost(recipient, session.id);
-    return session.id;
+  /** `recipient` signed that it does not know a session. Answers which of these messages are sealed in it. */
+  loseSession(recipient: NodeId, receipt: Receipt, open: Iterable<Live>): Live[] {
+    const id = parseHex(sessionOf(receipt), SESSION_ID_BYTES)!;
+    const sealed = [...open].filter(({ entry }) => isSealedIn(entry, recipient, id));
+    this.#ctx.sealer.sessions?.lost(recipient, id, sealed.length > 0);
+    return sealed;
   }
 
   #pause(): Promise<void> {
@@ -430,7 +436,7 @@ const addressed = (to: string, nodes: readonly NodeId[]): readonly NodeId[] =>
   to.includes("-") || to.length === NODE_ID_CHARS ? nodes.slice(0, 1) : nodes;
 
 /** Open, and it names that session of `recipient` without what it was agreed by. */
-export const isSealedIn = ({ state, targets }: OutboxEntry, recipient: NodeId, id: Uint8Array): boolean =>
+const isSealedIn = ({ state, targets }: OutboxEntry, recipient: NodeId, id: Uint8Array): boolean =>
   !finalStates.includes(state) &&
   targets.some(
     ({ node, session }) =>

@@ -30,7 +30,9 @@ export function createCarrier(self: NodeId, mesh: MeshParts, isNewcomer: (id: No
       const plane = bytes > BULK_BYTES ? "bulk" : "any";
       let hops: readonly NextHop[] = router.nextHops(destination, plane);
       // Nothing but a gateway leads there, or nothing at all: perhaps it is in earshot.
-      if (hops[0] === undefined || hops[0].isDefault) mesh.channels.want(destination, hops.length === 0);
+      const isStuck = hops[0] === undefined;
+      const isHeard = (isStuck || hops[0]!.isDefault) && mesh.channels.want(destination, isStuck);
+      if (isStuck && plane === "any") router.wantPath(destination, isHeard);
       if (hops.some((hop) => avoid(hop.neighbour))) hops = hops.filter((hop) => !avoid(hop.neighbour));
       if (isNewcomer(destination)) {
         hops = hops.filter(({ neighbour }) => neighbour !== destination);
@@ -50,8 +52,10 @@ export function createCarrier(self: NodeId, mesh: MeshParts, isNewcomer: (id: No
         isCustody: true,
       } as const;
       const decision = decideForward(request, hops, queueDelay);
-      if (decision.kind === "forward" && decision.to !== destination)
+      if (decision.kind === "forward" && decision.to !== destination) {
         mesh.punching.noteTraffic(destination, bytes);
+        router.usePath(destination, decision.to);
+      }
       return decision.kind === "forward"
         ? { kind: "forward", to: decision.to }
         : {

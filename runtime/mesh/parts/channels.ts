@@ -170,18 +170,21 @@ class SharedChannels implements Channels {
     return isPermanent ? CONFIGURED : BACKOFF;
   }
 
-  want(id: NodeId, isStuck: boolean): void {
-    if (this.#channels.size === 0 || this.#context.mesh.peers.get(id) !== undefined) return;
+  want(id: NodeId, isStuck: boolean): boolean {
+    if (this.#channels.size === 0 || this.#context.mesh.peers.get(id) !== undefined) return false;
+    let isHeard = false;
     this.#wants.renew(id, true);
     for (const { beacons, budget } of this.#channels.values())
       for (const [, name] of this.#namesOf(id)) {
         this.#needed.add(name);
         const heard = beacons.earshot.get(name);
+        isHeard ||= heard !== undefined;
         // By a gateway it arrives as well: a link of its own is for when there is airtime to spare.
         if (heard !== undefined && (isStuck || budget.savedMs >= budget.linkMs))
           this.#call(heard, id, isStuck);
       }
     if (isStuck) this.#seek(true);
+    return isHeard;
   }
 
   onLinkUp(link: Link): void {

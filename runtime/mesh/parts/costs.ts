@@ -4,6 +4,7 @@ import type { Airtime } from "../../kernel/airtime.ts";
 import type { NodeId } from "../../kernel/ids.ts";
 import type { Peer } from "../../peer/peer.ts";
 import { bottleneckOf, linkCost } from "../../route/cost.ts";
+import { COMPACT_VERSION } from "../../wire/constants.ts";
 
 /** Round trip assumed before the first measurement, ms. */
 const RTT_GUESS_MS = { fast: 0.5, medium: 300, slow: 2_000 } as const;
@@ -46,10 +47,13 @@ export class LinkCosts {
       rateBitsPerSecond,
       takesBulk: isCarried,
       takeAirtime: this.#takerOf(session.medium),
+      knowsPaths: session.version >= COMPACT_VERSION && !isCarried,
     };
   }
 
-  #takerOf(medium: Medium | undefined): ((bytes: number, need: "mail" | "control") => boolean) | undefined {
+  #takerOf(
+    medium: Medium | undefined,
+  ): ((bytes: number, need: "mail" | "begin" | "control") => boolean) | undefined {
     if (medium === undefined) return undefined;
     return (bytes, need) => this.#airtime.of(medium).takeFrame(bytes, "routing", need);
   }

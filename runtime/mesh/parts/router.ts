@@ -37,6 +37,7 @@ export function routerPart({ mesh, deps, kept, tell }: PartContext): PartOf<Rout
       for (const { session } of [...(mesh.peers.get(id)?.links ?? [])]) session.close();
     },
     onChange: ({ destination, reachable }) => tell("routeChanged", destination, reachable),
+    onWaiting: (destination) => mesh.custody.onRoute(destination),
     onDefaultRoute: (isThere) => tell("defaultRouteChanged", isThere),
     ownRecord: () => mesh.ownRecord.bytes,
     knownRecord: (id) => records.get(id),

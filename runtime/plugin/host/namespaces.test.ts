@@ -12,6 +12,8 @@ interface Told {
   readonly endpoints: string[];
   readonly hints: { readonly hint: Hint; readonly isOperators: boolean }[];
   readonly pipes: Pipe[];
+  /** Shared channels, as they began and ended. */
+  readonly media: string[];
 }
 
 /** Runs `start` in a table of the namespace; answers what it threw and what the node heard. `grant` undefined: trusted. */
@@ -20,7 +22,7 @@ async function run(
   start: (ctx: PluginContext) => void,
   { asked = [], grant, net = [] }: { asked?: string[]; grant?: string[]; net?: string[] } = {},
 ): Promise<Told & { error: unknown }> {
-  const told: Told = { endpoints: [], hints: [], pipes: [] };
+  const told: Told = { endpoints: [], hints: [], pipes: [], media: [] };
   let error: unknown;
   const plugin: Plugin = {
     id: "one",
@@ -52,6 +54,10 @@ async function run(
     }),
     events: {
       pipe: (_, pipe) => void told.pipes.push(pipe),
+      medium: ({ name }) => {
+        told.media.push(`+${name}`);
+        return () => void told.media.push(`-${name}`);
+      },
       listening() {},
       hint: (_source, hint, isOperators) => told.hints.push({ hint, isOperators }) > 0,
       screen: () => undefined,
@@ -65,6 +71,29 @@ async function run(
   await host.stop();
   return { ...told, error };
 }
+
+const medium = (name: string) => ({
+  name,
+  rateBitsPerSecond: 1,
+  airtimeMs: () => 1,
+  utilisation: 0,
+  broadcastBytesMax: 1,
+  broadcast: () => true,
+  listen() {},
+});
+
+test("a shared channel of a plugin that is not trusted takes no scheme from others, so that they are dialled as ever", async () => {
+  const registers = (scheme: string, grant?: string[]) =>
+    run(
+      "transport",
+      (ctx) => ctx.transport.register({ ...driver(scheme), medium: medium("one") }),
+      grant && { grant },
+    );
+  for (const scheme of ["tcp", "udp", "tor"])
+    expect((await registers(scheme, [])).error).toMatchObject(forbidden);
+  expect((await registers("tcp")).error).toBeUndefined();
+  expect((await registers("lora", [])).error).toBeUndefined();
+});
 
 const driver = (...schemes: string[]) => ({ schemes, dial: () => Promise.reject(new Error("no")) });
 const forbidden = { code: "GODWIT_FORBIDDEN" };
@@ -172,4 +201,13 @@ test("permanent is the operator's word of a trusted discovery alone; of others w
   expect(await words({ grant: [] })).toEqual([false, false]);
   expect(await words({ grant: [], net: ["127.0.0.1:22"] })).toEqual([true, false]);
   expect(await words({ grant: [], net: ["fd00::1:23"] })).toEqual([false, true]);
+});
+
+test("a transport that registers again has the new shared channel alone, and none in the end", async () => {
+  const { media } = await run("transport", (ctx) => {
+    ctx.transport.register(driver("x"));
+    ctx.transport.register({ ...driver("x"), medium: medium("one") });
+    ctx.transport.register({ ...driver("x"), medium: medium("two") });
+  });
+  expect(media).toEqual(["+one", "-one", "+two", "-two"]);
 });

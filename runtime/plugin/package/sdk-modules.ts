@@ -11,6 +11,7 @@ import * as netlink from "@godwit/sdk/netlink";
 import * as places from "@godwit/sdk/places";
 import * as process from "@godwit/sdk/process";
 import * as secret from "@godwit/sdk/secret";
+import * as serial from "@godwit/sdk/serial";
 import * as tcp from "@godwit/sdk/tcp";
 
 const modules: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
@@ -22,6 +23,7 @@ const modules: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   "@godwit/sdk/places": places,
   "@godwit/sdk/process": process,
   "@godwit/sdk/secret": secret,
+  "@godwit/sdk/serial": serial,
   "@godwit/sdk/tcp": tcp,
 };
 

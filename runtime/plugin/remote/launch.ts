@@ -5,6 +5,7 @@
 import { dlopen, ptr } from "bun:ffi";
 import { closeSync, readFileSync } from "node:fs";
 import type { Log } from "@godwit/sdk";
+import { readPaced } from "@godwit/sdk/process";
 import { TokenBucket } from "../../kernel/backoff.ts";
 import type { Clock } from "../../kernel/clock.ts";
 import { isCompiled } from "../../kernel/compiled.ts";
@@ -137,11 +138,11 @@ async function readLines(
     if (bucket.take()) log.warn("plugin wrote", { text });
   };
   try {
-    for await (const bytes of stream) {
+    await readPaced(stream, clock, (bytes) => {
       const lines = (rest + decoder.decode(bytes, { stream: true })).split("\n");
       rest = lines.pop()!.slice(0, STDERR_LINE_MAX);
       for (const line of lines) say(line);
-    }
+    });
   } catch {
     // Its end says enough.
   }

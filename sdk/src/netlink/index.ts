@@ -2,6 +2,7 @@
  * Linux's netlink for programs that must do without `ip` and `wg`: codecs that are pure and checked, a socket that never
  * blocks, rtnetlink (interfaces, addresses, routes) and generic netlink. Knows nothing of what it is used for.
  */
+export { errnoName } from "../libc.ts";
 export {
   attributeList,
   malformed,
@@ -20,7 +21,6 @@ export {
 } from "./message.ts";
 export { formatIp, parseIp, tryParseIp } from "./ip.ts";
 export {
-  errnoName,
   hasErrno,
   NetlinkError,
   NetlinkSocket,

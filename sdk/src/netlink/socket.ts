@@ -3,11 +3,12 @@
  * so that a call costs microseconds; `request` gives the event loop its turn in between, and waits by the clock should an
  * answer be late. Needs Linux; what may be asked is up to the kernel (mostly CAP_NET_ADMIN to change anything).
  */
-import { dlopen, ptr, read } from "bun:ffi";
+import { ptr } from "bun:ffi";
 import { closeSync } from "node:fs";
 import { constants } from "node:os";
 import type { Clock } from "../clock.ts";
 import { GodwitError } from "../errors.ts";
+import { errnoName, lastErrno, openLibc } from "../libc.ts";
 import {
   type NetlinkBuilder,
   NetlinkControl,
@@ -41,16 +42,6 @@ const ANSWER_TIMEOUT_MS = 5_000;
 const protocols = { route: 0, generic: 16 } as const;
 export type NetlinkProtocol = keyof typeof protocols;
 
-/** The other names of EAGAIN and EOPNOTSUPP. */
-const aliases: readonly string[] = ["EWOULDBLOCK", "ENOTSUP"];
-const errnoNames: ReadonlyMap<number, string> = new Map(
-  Object.entries(constants.errno)
-    .filter(([name]) => !aliases.includes(name))
-    .map(([name, value]) => [value, name]),
-);
-/** `EEXIST`, or `errno 1234` for what has no name here. */
-export const errnoName = (errno: number): string => errnoNames.get(errno) ?? `errno ${errno}`;
-
 /** GODWIT_NETLINK: the kernel said no. */
 export class NetlinkError extends GodwitError {
   /** `EPERM`, `EEXIST`, `EOPNOTSUPP`, ... */
@@ -69,39 +60,17 @@ export class NetlinkError extends GodwitError {
 export const hasErrno = (error: unknown, ...names: readonly string[]): boolean =>
   error instanceof NetlinkError && names.includes(error.errno);
 
-function openLibc(name: string) {
-  return dlopen(name, {
+const load = () =>
+  openLibc({
     socket: { args: ["i32", "i32", "i32"], returns: "i32" },
     bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
     send: { args: ["i32", "ptr", "usize", "i32"], returns: "i32" },
     recv: { args: ["i32", "ptr", "usize", "i32"], returns: "i32" },
     setsockopt: { args: ["i32", "i32", "i32", "ptr", "u32"], returns: "i32" },
-    __errno_location: { args: [], returns: "ptr" },
-  } as const).symbols;
-}
-
-type Libc = ReturnType<typeof openLibc>;
+  });
+type Libc = ReturnType<typeof load>;
 let loaded: Libc | undefined;
-
-/** glibc's, else musl's. Throws the loader's error. */
-function libc(): Libc {
-  if (loaded !== undefined) return loaded;
-  const names = ["libc.so.6", `libc.musl-${process.arch === "arm64" ? "aarch64" : "x86_64"}.so.1`];
-  for (const name of names.slice(0, -1)) {
-    try {
-      return (loaded = openLibc(name));
-    } catch {
-      // The next one.
-    }
-  }
-  return (loaded = openLibc(names.at(-1)!));
-}
-
-/** Directly after the call that failed: nothing of ours may come between. */
-const lastErrno = ({ __errno_location }: Libc): number => {
-  const at = __errno_location();
-  return at === null ? 0 : read.i32(at, 0);
-};
+const libc = (): Libc => (loaded ??= load());
 
 export interface RequestOptions {
   readonly clock: Clock;

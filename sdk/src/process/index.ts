@@ -11,11 +11,13 @@ import type { Log } from "../log.ts";
 import type { Random } from "../random.ts";
 import { type DeathSignal, launch, type Launched, signalGroup } from "./launch.ts";
 import { endLeftover, forget, remember } from "./leftover.ts";
+import { readPaced } from "./paced.ts";
 import { LogRing } from "./ring.ts";
 import { pause, Pauses } from "./wait.ts";
 
 export type { DeathSignal } from "./launch.ts";
 export { readPrivate, writePrivate } from "./private-file.ts";
+export { readPaced } from "./paced.ts";
 export { LogRing } from "./ring.ts";
 export { pause, Pauses } from "./wait.ts";
 
@@ -239,7 +241,9 @@ export class Daemon {
     const decoder = new TextDecoder();
     const ring = this.#ring;
     try {
-      for await (const chunk of stream) ring.push(decoder.decode(chunk, { stream: true }), source);
+      await readPaced(stream, this.#deps.clock, (bytes) =>
+        ring.push(decoder.decode(bytes, { stream: true }), source),
+      );
     } catch {
       // The pipe broke; what is in the ring stays.
     }

@@ -2,9 +2,10 @@
 import { describe, expect, test } from "bun:test";
 import { seededRandom } from "../../../runtime/kernel/random.ts";
 import { SimTime } from "../time.ts";
-import { CAPTURE_DB, Channel, type Frame } from "./channel.ts";
+import { Channel, type Frame } from "./channel.ts";
 import { ForeignTraffic } from "./foreign.ts";
 import { bareModem, bitsPerSecond, frameBytes, frameMs, meshtastic, presets } from "./lora.ts";
+import { CAPTURE_DB } from "./medium.ts";
 import type { Radio, RadioOptions } from "./radio.ts";
 
 const HOUR_MS = 3_600_000;

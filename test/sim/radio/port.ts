@@ -125,6 +125,7 @@ export class RadioPort {
       name: "radio",
       rateBitsPerSecond: bitsPerSecond(channel.lora),
       airtimeMs: (bytes, to) => channel.airtimeOf(HEAD_BYTES + bytes, to),
+      ownShare: radio.share,
       get utilisation() {
         return radio.utilisation;
       },

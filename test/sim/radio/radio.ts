@@ -72,6 +72,11 @@ export class Radio {
     this.#busy = new Recent(UTILISATION_MS);
   }
 
+  /** Of the airtime it may take on the average, 0 to 1. */
+  get share(): number {
+    return Math.min(this.#options.ownShare, this.#options.dutyCycle);
+  }
+
   get isOn(): boolean {
     return this.#isOn;
   }

@@ -1,6 +1,6 @@
 /** What a radio world showed, in figures. */
 import { isControl, type EarlyRepeat } from "./airtime.ts";
-import type { Miss } from "./channel.ts";
+import type { Miss } from "./medium.ts";
 
 export interface RadioResult {
   readonly faults: readonly string[];

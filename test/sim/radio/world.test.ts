@@ -10,7 +10,7 @@ import { FrameType } from "../../../runtime/wire/constants.ts";
 import { bareModem, presets } from "./lora.ts";
 import { Radio } from "./radio.ts";
 import { reportLines } from "./report.ts";
-import { dayApart, earshot, edge } from "./scenarios.ts";
+import { bridge, dayApart, earshot, edge, line } from "./scenarios.ts";
 import type { RadioWorldOptions } from "./options.ts";
 import type { RadioResult } from "./result.ts";
 import { RadioWorld } from "./world.ts";
@@ -124,6 +124,44 @@ describe("a gateway and edge nodes", () => {
   });
 });
 
+/** Ways of several slow links, which nobody is told of before mail needs them. */
+describe("paths on demand", () => {
+  for (const seed of [1, 2])
+    test(`fast, slow, fast, seed ${seed}: mail for a node behind the other gateway is there at once`, () => {
+      const result = run("bridge", bridge(seed));
+      expect(result.faults).toEqual([]);
+      expect(result.sent).toBeGreaterThan(9);
+      expect(result.outcomes).toEqual({ delivered: result.sent });
+      expect(result.onTime).toBeGreaterThanOrEqual(0.9);
+      expect(Math.max(result.control, result.talkControl)).toBeLessThanOrEqual(0.02);
+    });
+
+  for (const seed of [1, 4])
+    test(`five in a line, seed ${seed}: mail crosses up to four slow links`, () => {
+      const result = run("line of five", line(seed, 5));
+      expect(result.faults).toEqual([]);
+      expect(result.sent).toBeGreaterThan(9);
+      expect(result.outcomes).toEqual({ delivered: result.sent });
+      expect(result.onTime).toBeGreaterThanOrEqual(0.9);
+      expect(Math.max(result.control, result.talkControl)).toBeLessThanOrEqual(0.02);
+    });
+
+  test("nodes that die and come back make no loop, and lose nothing", () => {
+    const crashes = { pauseMs: 600_000, downMs: 120_000 };
+    const world = new RadioWorld({
+      ...line(7, 4),
+      lora: presets.mediumFast,
+      ...{ ownShare: 1, dutyCycle: 1 },
+      crashes,
+    });
+    const result = world.run();
+    expect(result.faults).toEqual([]);
+    expect(allEnd(result)).toBe(true);
+    expect(result.delivered).toBeGreaterThan(0.7);
+    expect(world.crashed).toBeGreaterThan(3);
+  });
+});
+
 describe("the oracles see", () => {
   test("airtime adds up to what was on the air", () => {
     const world = new RadioWorld({ ...calm(1), minutes: 20, foreignShare: 0.1 });
@@ -181,9 +219,9 @@ describe("the oracles see", () => {
   test("a radio that takes more of the air than is its own", () => {
     const greedy = Radio.prototype.offer;
     Radio.prototype.offer = function (to, bytes, shares, done) {
-      // What waits for its share is sent all the same.
-      if (this.queued > 0)
-        this.channel.send(this, { from: this.address, to, bytes, id: -1, hops: 0, shares }, () => {});
+      // Whatever it may send by its share, it sends four times more.
+      for (let i = 0; i < 4; i++)
+        this.channel.send(this, { from: this.address, to, bytes, id: -1 - i, hops: 0, shares }, () => {});
       return greedy.call(this, to, bytes, shares, done);
     };
     try {

@@ -1,0 +1,77 @@
+/**
+ * What paths on demand have to say and the channel has no airtime for yet: a few frames, each made when it leaves, so that it says what is
+ * true then. Must never send without airtime on a slow link, or keep a frame past its time.
+ */
+import type { NodeId } from "../kernel/ids.ts";
+import type { RouteCore } from "./core.ts";
+import { PATH_FRAMES_MAX, PATH_FRAMES_PER_NEIGHBOUR_MAX, PATH_FRAME_WAIT_MS } from "./limits.ts";
+import type { Neighbour } from "./neighbour.ts";
+
+/** What a frame may take of its channel (kernel/airtime.ts). */
+export type PathNeed = "begin" | "control";
+export type PathAirtime = (neighbour: Neighbour, bytes: number, need: PathNeed) => boolean;
+
+export interface PathFrame {
+  readonly to: Neighbour;
+  readonly need: PathNeed;
+  /** Undefined: there is nothing to say any more. Must change nothing. */
+  make(): Uint8Array | undefined;
+  /** It leaves now: called before it does. */
+  leaves(): void;
+}
+
+interface Waiting extends PathFrame {
+  readonly fromMs: number;
+  readonly untilMs: number;
+}
+
+export class PathSends {
+  readonly #core: RouteCore;
+  readonly #takeAirtime: PathAirtime;
+  readonly #waiting = new Map<string, Waiting>();
+
+  constructor(core: RouteCore, takeAirtime: PathAirtime) {
+    this.#core = core;
+    this.#takeAirtime = takeAirtime;
+  }
+
+  get count(): number {
+    return this.#waiting.size;
+  }
+
+  /** Leaves with the next `flush` behind `delayMs`; one of the same kind about the same node to the same neighbour is replaced. */
+  put(kind: string, about: NodeId, frame: PathFrame, delayMs = 0): void {
+    const key = `${kind} ${about} ${frame.to.id}`;
+    if (!this.#waiting.has(key) && this.#isFullFor(frame.to)) return this.#core.drop("airtime");
+    const fromMs = this.#core.now() + delayMs;
+    this.#waiting.set(key, { ...frame, fromMs, untilMs: fromMs + PATH_FRAME_WAIT_MS });
+  }
+
+  #isFullFor(to: Neighbour): boolean {
+    if (this.#waiting.size >= PATH_FRAMES_MAX) return true;
+    let count = 0;
+    for (const waiting of this.#waiting.values()) if (waiting.to === to) count++;
+    return count >= PATH_FRAMES_PER_NEIGHBOUR_MAX;
+  }
+
+  flush(): void {
+    const nowMs = this.#core.now();
+    for (const [key, waiting] of this.#waiting) {
+      if (waiting.fromMs > nowMs) continue;
+      if (this.#core.neighbours.get(waiting.to.id) !== waiting.to || waiting.untilMs < nowMs) {
+        this.#waiting.delete(key);
+        continue;
+      }
+      const frame = waiting.make();
+      if (frame !== undefined && !this.#maySend(waiting, frame.length)) continue;
+      this.#waiting.delete(key);
+      if (frame === undefined) continue;
+      waiting.leaves();
+      this.#core.deps.send(waiting.to.id, frame);
+    }
+  }
+
+  #maySend({ to, need }: Waiting, bytes: number): boolean {
+    return to.hasTable || this.#takeAirtime(to, bytes, need);
+  }
+}

@@ -1,0 +1,53 @@
+import { describe, expect, test } from "bun:test";
+import { systemClock } from "../../../runtime/kernel/clock.ts";
+import { spawnProcess } from "../../../runtime/init/spawn.ts";
+import { readPaced } from "./paced.ts";
+
+/** More than anybody can take: the next chunk is there before the last was looked at. */
+function endless(chunkBytes: number): ReadableStream<Uint8Array> {
+  const chunk = new Uint8Array(chunkBytes).fill(10);
+  return new ReadableStream({ pull: (controller) => controller.enqueue(chunk) });
+}
+
+/** Timers of others, one after the other. */
+async function others(count: number): Promise<void> {
+  for (let i = 0; i < count; i++) await new Promise<void>((resolve) => void systemClock.after(1, resolve));
+}
+
+describe("what somebody writes without an end", () => {
+  test.each([100, 65_536, 5_000_000])("in chunks of %d bytes leaves timers to others", async (chunkBytes) => {
+    let [bytes, largest] = [0, 0];
+    const reading = readPaced(endless(chunkBytes), systemClock, (piece) => {
+      bytes += piece.length;
+      largest = Math.max(largest, piece.length);
+      if (bytes > 64 * 2 ** 20) throw new Error("nobody else had a turn");
+    });
+    reading.catch(() => {});
+    await Promise.race([others(20), reading]);
+    expect(largest).toBeLessThanOrEqual(16 * 1024);
+    expect(bytes).toBeGreaterThan(0);
+  });
+
+  test("by a process that is supervised leaves timers to others", async () => {
+    let lines = 0;
+    const over = Promise.withResolvers<void>();
+    const handle = spawnProcess({
+      command: ["/bin/sh", "-c", "exec yes 0123456789"],
+      env: {},
+      onLine: () => void lines++,
+      onExit: () => over.resolve(),
+    });
+    await others(20);
+    expect(lines).toBeGreaterThan(0);
+    expect(lines).toBeLessThan(2_000_000);
+    handle.signalGroup("SIGKILL");
+    await over.promise;
+  });
+});
+
+test("all of it comes, in order", async () => {
+  const sent = Uint8Array.from({ length: 100_000 }, (_, i) => (i * 7) & 0xff);
+  const got: Uint8Array[] = [];
+  await readPaced(new Blob([sent]).stream(), systemClock, (bytes) => void got.push(bytes.slice()));
+  expect(Buffer.concat(got).equals(sent)).toBe(true);
+});
