@@ -3,10 +3,13 @@ import { type HostPort, parseHostPort } from "@godwit/sdk";
 import { z } from "zod/mini";
 import { TCP_PORT } from "./wire.ts";
 
-export type RadioPlace = { readonly kind: "tcp" } & HostPort;
+export type RadioPlace =
+  ({ readonly kind: "tcp" } & HostPort) | { readonly kind: "serial"; readonly path: string };
 
 /** Undefined: no place of a radio. */
 export function parsePlace(text: string): RadioPlace | undefined {
+  const path = /^serial:(?:\/\/)?(\/dev\/[^\0\s]{1,200})$/.exec(text)?.[1];
+  if (path !== undefined) return { kind: "serial", path };
   const host = /^tcp:\/\/(.+)$/.exec(text)?.[1];
   if (host === undefined) return undefined;
   try {
@@ -18,7 +21,7 @@ export function parsePlace(text: string): RadioPlace | undefined {
 }
 
 export const radioConfig = z.strictObject({
-  /** Where the radio is. */
+  /** Where the radio is: `serial:/dev/...`, best by its name under `/dev/serial/by-id`, or `tcp://HOST`, port 4403 unless it says otherwise. */
   connect: z.pipe(
     z.string(),
     z.transform((value, ctx): RadioPlace => {
@@ -26,7 +29,8 @@ export const radioConfig = z.strictObject({
       if (place !== undefined) return place;
       ctx.issues.push({
         code: "custom",
-        message: 'expected the place of a radio, like "tcp://192.0.2.7" or "tcp://meshtastic.local:4403"',
+        message:
+          'expected the place of a radio, like "serial:/dev/serial/by-id/usb-..." or "tcp://192.0.2.7"',
         input: value,
       });
       return z.NEVER;
@@ -38,5 +42,7 @@ export interface RadioConfig {
   readonly connect: RadioPlace;
 }
 
-export const formatPlace = ({ host, port }: RadioPlace): string =>
-  `tcp://${host.includes(":") ? `[${host}]` : host}:${port}`;
+export const formatPlace = (place: RadioPlace): string =>
+  place.kind === "serial"
+    ? place.path
+    : `tcp://${place.host.includes(":") ? `[${place.host}]` : place.host}:${place.port}`;

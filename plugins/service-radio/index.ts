@@ -2,13 +2,16 @@
  * service.radio: the session of one Meshtastic radio, and its door `radio.NAME` for the plugins of this node: one owner, many users. Moves no mail and knows
  * no mesh but the radio's. Specified by docs/meshtastic.md.
  */
-import { definePlugin } from "@godwit/sdk";
+import { definePlugin, GodwitError } from "@godwit/sdk";
 import { formatPlace, radioConfig } from "./config.ts";
 import { RadioSession } from "./session.ts";
 import { bitsPerSecond, costsOf, idOf, slotMs, whySilent } from "./state.ts";
 import { Users } from "./users.ts";
+import { WAKE } from "./frames.ts";
 import { openTcp } from "./wire.ts";
+import { openSerialWire } from "./wire-serial.ts";
 
+const NO_BYTES = new Uint8Array(0);
 /** What changes by itself is told at most this often, ms. */
 const TELL_MS = 10_000;
 
@@ -46,8 +49,11 @@ export default definePlugin({
       clock: ctx.clock,
       random: ctx.random,
       log: ctx.log,
-      open: openTcp(connect.host, connect.port),
-      wake: new Uint8Array(0),
+      open:
+        connect.kind === "tcp"
+          ? openTcp(connect.host, connect.port)
+          : openSerialWire(connect.path, ctx.clock),
+      wake: connect.kind === "serial" ? WAKE : NO_BYTES,
       changed: () => tell(),
       packet: (packet) => {
         packets.add();
@@ -79,7 +85,9 @@ export default definePlugin({
             users: Object.fromEntries(users.airtimeMs),
             nodes: session.nodes.size,
           })
-        : Promise.reject(new Error('this plugin answers "show"')),
+        : Promise.reject(
+            new GodwitError("GODWIT_REQUEST_INVALID", 'a radio answers "show"', { kind: "protocol" }),
+          ),
     );
     ctx.spawn("radio", (signal) => session.run(signal));
     tell();

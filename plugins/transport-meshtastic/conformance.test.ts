@@ -13,6 +13,7 @@ transportConformance({
       new FakeDoor(air, services, name, 0x0a1b2c00 + at, stop.signal);
     return {
       plugin,
+      hasMedium: true,
       listenConfig: { radio: "far" },
       dialConfig: { radio: "near" },
       hostOptions: () => ({ services }),

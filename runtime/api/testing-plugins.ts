@@ -1,6 +1,6 @@
 /** What plugins of a running node say when an operator asks them, for tests of whoever asks. */
 
-/** In the place of those of serf and wireguard. */
+/** In the place of those of serf, radio and wireguard. */
 export function pluginAnswer(
   type: string,
   instance: string | undefined,
@@ -8,6 +8,7 @@ export function pluginAnswer(
   input: unknown,
 ): unknown {
   if (type === "serf") return serfAnswer(request, input);
+  if (type === "radio") return radioAnswer(instance);
   if (request === "show")
     return {
       interface: "gwg0",
@@ -36,6 +37,30 @@ export function pluginAnswer(
     };
   if (request === "rotate") return { public_key: `${"A".repeat(43)}=` };
   return { type, instance: instance ?? null, request, input };
+}
+
+function radioAnswer(name: string | undefined): unknown {
+  return {
+    name,
+    where: "/dev/ttyUSB0",
+    phase: "ready",
+    trouble: null,
+    restarts: 1,
+    nodes: 2,
+    users: { "transport.lora": 12_345 },
+    airtime: { utilisation: 0.125, hourMs: 20_000, hourMaxMs: 180_000, totalMs: 30_000, waiting: 3 },
+    radio: {
+      id: "!0a1b2c3d",
+      longName: "a radio\u001b[2J",
+      firmware: "2.8.0",
+      region: "EU_868",
+      preset: "LongFast",
+      signs: true,
+      isLicensed: false,
+      channels: [{ index: 0, name: "godwit", isPublic: false, tag: "5f21" }],
+      costs: { one: Array.from({ length: 234 }, (_, bytes) => 500 + 7 * bytes), all: [] },
+    },
+  };
 }
 
 function serfAnswer(request: string, input: unknown): unknown {

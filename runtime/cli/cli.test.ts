@@ -118,8 +118,21 @@ describe("every command that asks the node", () => {
     ["serf query load abc --node LON-B --tag role=web.* --relay 2 --timeout 2s", '"acks":["LON-B"]', 0],
     ["serf keys list", '"done":2', 0],
     [`serf keys install ${"A".repeat(43)}=`, '"done":2', 0],
+    ["radio list", '{"radios":[', 0],
+    ["radio show pi", '"firmware":"2.8.0"', 0],
+    ["radio airtime pi", '"hourMaxMs":180000', 0],
     ["serf remove agent --prune", '{"name":"agent","status":"left"}', 0],
   ];
+  test("a radio is shown to people, and nothing that it says moves a terminal", async () => {
+    const shown = (await godwit("radio show pi")).out;
+    expect(shown).toContain("radio pi at /dev/ttyUSB0: ready");
+    expect(shown).toContain("channel 0  godwit  5f21");
+    expect(shown).not.toContain("\u001b");
+    expect((await godwit("radio airtime pi")).out).toMatch(
+      /pi +12\.5 % +20\.0 s +180\.0 s +1\.9 s +3 +transport\.lora 12\.3 s/,
+    );
+  });
+
   test("reload says what is in force, and what waits for the next start and why", async () => {
     expect((await godwit("reload")).out).toBe(
       "services.telex added\nnode.log_level in force\nnode.network counts from the next start, because links are made for one mesh\n",
@@ -214,6 +227,16 @@ describe("output for people", () => {
       yggdrasil (transports.overlay) 200:1::2
       PEER      STATE  REACHED                  RTT
       200:3::4  up     -> tls://192.0.2.7:9001  1.50 ms
+
+      channel (transports.lora) 3.4 % busy, 3 nodes
+      control may take 0.2 %, 3.5 s saved
+      CONTROL     TOOK   REFUSED
+      handshakes  4.2 s  1
+      beacons     1.5 s  0
+
+      HEARD  CALLSIGN  ADDRESS                ROLE
+      -      -         meshtastic://0a1b2c3d  gateway
+      -      -         meshtastic://0a1b2c3e  -
       "
     `);
     expect((await godwit("peers --all")).out).toMatchInlineSnapshot(`
@@ -224,6 +247,16 @@ describe("output for people", () => {
       yggdrasil (transports.overlay) 200:1::2
       PEER      STATE  REACHED                  RTT
       200:3::4  up     -> tls://192.0.2.7:9001  1.50 ms
+
+      channel (transports.lora) 3.4 % busy, 3 nodes
+      control may take 0.2 %, 3.5 s saved
+      CONTROL     TOOK   REFUSED
+      handshakes  4.2 s  1
+      beacons     1.5 s  0
+
+      HEARD  CALLSIGN  ADDRESS                ROLE
+      -      -         meshtastic://0a1b2c3d  gateway
+      -      -         meshtastic://0a1b2c3e  -
       "
     `);
     const clock = new ManualClock(Date.parse("2026-01-01T00:05:00.000Z"));

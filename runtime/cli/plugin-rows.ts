@@ -3,6 +3,7 @@ import type { CommandSpec, OptionSpec } from "./command.ts";
 import { none, row, watched } from "./row.ts";
 
 const wg = () => import("./commands/wg.ts");
+const radio = () => import("./commands/radio.ts");
 const serf = () => import("./commands/serf.ts");
 
 const ofTransport: OptionSpec = { value: "NAME", help: "of the transport, where there are several" };
@@ -31,6 +32,23 @@ export const pluginRows: readonly CommandSpec[] = [
   row("wg rotate", "", none, "give this node a new WireGuard key", async () => (await wg()).rotate, {
     transport: ofTransport,
   }),
+  row("radio list", "", none, "the radios of this node", async () => (await radio()).list, watched),
+  row(
+    "radio show",
+    "[NAME]",
+    [0, 1],
+    "what a radio is: number, firmware, region, preset, channels",
+    async () => (await radio()).show,
+    watched,
+  ),
+  row(
+    "radio airtime",
+    "[NAME]",
+    [0, 1],
+    "how busy a radio's channel is, and what this node took of it",
+    async () => (await radio()).airtime,
+    watched,
+  ),
   row(
     "serf members",
     "",

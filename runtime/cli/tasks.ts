@@ -13,7 +13,7 @@ export const TASKS: readonly (readonly [task: string, names: readonly string[]])
   ],
   ["Look closer", ["peers", "trace", "routes", "discovery", "events", "logs", "profile", "names"]],
   ["Who may do what", ["invite", "trust", "token", "secret", "authority", "revoke", "revocations", "list"]],
-  ["Plugins", ["plugin", "heal", "engine", "wg", "serf"]],
+  ["Plugins", ["plugin", "heal", "engine", "wg", "serf", "radio"]],
   ["The store of a stopped node", ["store"]],
 ];
 

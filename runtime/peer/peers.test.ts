@@ -472,6 +472,23 @@ describe("over datagrams", () => {
     expect(await b.metrics.render()).toContain("godwit_peer_frames_before_hello_total 3");
   });
 
+  test("where a hello may be lost for minutes, what is said before it waits for it, eight frames at most", async () => {
+    let isLost = true;
+    const { clock, b, near, far } = pair(
+      (frame, from) => from === "a" && frame[0] === FrameType.hello && isLost,
+    );
+    far.answerMs = 100;
+    for (let nonce = 1; nonce <= 10; nonce++) near.send(encodeProbe(nonce));
+    await clock.advance(50);
+    isLost = false;
+    await clock.advance(5_000);
+    const answered = far.sent
+      .filter((frame) => frame[0] === FrameType.probeReply)
+      .map((frame) => frame.at(-1));
+    expect(answered.slice(0, 9)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    expect(await b.metrics.render()).toMatch(/godwit_peer_frames_before_hello_total [23]/);
+  });
+
   test("hellos end when they are heard, and go on while the answers are lost", async () => {
     const { clock, near, far } = pair(() => false);
     await clock.advance(4_000);

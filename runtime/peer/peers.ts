@@ -6,7 +6,7 @@ import type { GodwitError, Log, Random } from "@godwit/sdk";
 import { asGodwitError, godwitError } from "../kernel/errors.ts";
 import { formatHex, shortId, type NodeId } from "../kernel/ids.ts";
 import type { Regard } from "../kernel/room.ts";
-import type { Session } from "../link/types.ts";
+import { isPaced, type Session } from "../link/types.ts";
 import { FrameType } from "../wire/constants.ts";
 import {
   decodeGoodbye,
@@ -32,6 +32,9 @@ import { type Lane, Peer } from "./peer.ts";
 
 /** Nonce of the probe answer that nobody asked for: over datagrams it says that the hello has come. */
 const HELLO_HEARD = 0;
+/** What a far end says before its hello has come, frames and bytes kept: where things wait for airtime, who is up first says what counts, once. */
+const EARLY_FRAMES_MAX = 8;
+const EARLY_BYTES_MAX = 2_048;
 /** How long a superseded link stays open, so that the far end has surely seen its replacement. */
 const RETIRE_MS = 2_000;
 /** A neighbour that loses its store more often on one link is not believed: each time costs offers. */
@@ -144,6 +147,7 @@ export class Peers {
     let peer: Peer | undefined;
     const helloTimer = this.#deps.clock.after(helloTimeoutMs(session), () => session.close());
     let stopHello = () => {};
+    const early: Uint8Array[] = [];
     session.open({
       frame: (bytes) => {
         if (!session.isReliable) {
@@ -152,7 +156,9 @@ export class Peers {
           // Its hello is late or lost and comes again; nothing else means anything before it.
           if (link === undefined && bytes[0] !== FrameType.hello && bytes[0] !== FrameType.goodbye) {
             // The answer to our own hello is not of the link, and comes before its hello as often as not.
-            if (bytes[0] !== FrameType.probeReply) this.#beforeHello.add();
+            if (bytes[0] === FrameType.probeReply) return;
+            if (hasRoomForEarly(session, early, bytes)) early.push(bytes.slice());
+            else this.#beforeHello.add();
             return;
           }
         }
@@ -173,6 +179,7 @@ export class Peers {
             },
           });
           peer = this.#install(session.remote, link);
+          for (const frame of early.splice(0)) this.#dispatch(peer, link, frame);
           return;
         }
         if (bytes[0] !== FrameType.probe) link.noteHeard();
@@ -461,4 +468,10 @@ export class Peers {
     this.#deps.metrics.counter("godwit_peers_lost_total").add(1, { why: isSilent ? "silent" : "closed" });
     this.#deps.events.down(peer, reason, isSilent);
   }
+}
+
+/** A hello that was lost comes again after minutes there, and what was said meanwhile may not be said again for as long. */
+function hasRoomForEarly(session: Session, early: readonly Uint8Array[], frame: Uint8Array): boolean {
+  const bytes = early.reduce((sum, { length }) => sum + length, frame.length);
+  return isPaced(session) && early.length < EARLY_FRAMES_MAX && bytes <= EARLY_BYTES_MAX;
 }

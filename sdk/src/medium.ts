@@ -1,7 +1,8 @@
 /**
  * A channel that everybody in earshot shares, as a radio's: what one end sends, all others wait for. A transport that has such a channel gives
  * the node one object for it, in its registration and in each of its pipes; the node keeps one budget of airtime for all that it controls there.
- * Only of a plugin in the node's own thread: one that is contained or untrusted has pipes that tell what has left, and no Medium.
+ * A plugin that is contained or untrusted has one as well: the node then hears within 10 s how busy the channel is, airtimes as they were at the registration, and
+ * takes what is to go to all for sent.
  * docs/protocol/slow.md "One channel, one budget"
  */
 
@@ -31,7 +32,7 @@ export interface Medium {
   broadcast(bytes: Uint8Array): boolean;
   /**
    * Whether an endpoint of its scheme is on this channel: a node may have several radios, and each hears others. Default: whatever has its scheme. May throw
-   * for what is no endpoint, which then is not.
+   * for what is no endpoint, which then is not. Of a plugin that is contained or untrusted the default holds.
    */
   reaches?(endpoint: string): boolean;
   /** What others send to all. `from`: an endpoint of theirs that can be dialled here. The node calls it, and the last call counts. */

@@ -19,6 +19,7 @@ const transport = (kind: Pipe["kind"], fault?: broken.TransportFault) => ({
   setup: (): TransportSetup => ({
     plugin: broken.loopTransport(kind, fault),
     kind,
+    hasMedium: kind === "datagram",
     listenConfig: { listen: "far" },
     dialConfig: {},
     badEndpoints: ["loop://", "loop:", "loop://A b"],
@@ -117,6 +118,18 @@ const datagrams = [
   ["leaves-nothing", "a pipe with answerMs", "once for each datagram"],
   ["leaves-twice", "a pipe with answerMs", "more often"],
   ["leaves-unasked", "a pipe with answerMs", "without answerMs"],
+  ["medium-costs-nothing", "a shared channel says", "less than its rate allows"],
+  ["medium-forgets-no-listener", "what is sent to all", "an earlier listener"],
+  ["medium-gets-cheaper", "a shared channel says", "less airtime than fewer"],
+  ["medium-hears-itself", "what is sent to all", "itself"],
+  ["medium-is-deaf", "what is sent to all", "the others hear 1 bytes"],
+  ["medium-is-overfull", "a shared channel says", "utilisation is 2"],
+  ["medium-keeps-what-was-lent", "what is sent to all", "not the 1 bytes"],
+  ["medium-missing", "a shared channel says", "no medium"],
+  ["medium-of-its-own", "a shared channel says", "another medium"],
+  ["medium-takes-too-much", "what is sent to all", "is taken"],
+  ["medium-under-another-name", "a shared channel says", "its name is another"],
+  ["medium-without-places", "what is sent to all", "cannot be dialled"],
 ] as const;
 const discoveries = [
   ["bad-endpoint", "hints have", "no endpoint"],

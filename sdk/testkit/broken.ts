@@ -5,6 +5,8 @@
 import {
   definePlugin,
   GodwitError,
+  type Medium,
+  type MediumHeard,
   type Pipe,
   type PipeHandlers,
   type Plugin,
@@ -22,6 +24,18 @@ export type TransportFault =
   | "counts-for-ever"
   | "duplicates"
   | "keeps-a-socket"
+  | "medium-costs-nothing"
+  | "medium-forgets-no-listener"
+  | "medium-gets-cheaper"
+  | "medium-hears-itself"
+  | "medium-is-deaf"
+  | "medium-is-overfull"
+  | "medium-keeps-what-was-lent"
+  | "medium-missing"
+  | "medium-of-its-own"
+  | "medium-takes-too-much"
+  | "medium-under-another-name"
+  | "medium-without-places"
   | "merges"
   | "never-publishes"
   | "polite-error"
@@ -62,6 +76,7 @@ export type TransportFault =
 
 const HIGH_WATER_BYTES = 64 * 1024;
 const MTU = 200;
+const CHANNEL_RATE_BITS = 1_000;
 
 /** A table with these keys, all of them optional text. */
 export const schemaOf = (
@@ -88,6 +103,7 @@ class LoopPipe implements Pipe {
   readonly remote: string;
   readonly linkClass = "fast";
   readonly rateBitsPerSecond = 1e9;
+  readonly medium?: Medium;
   readonly mtu: number;
   readonly answerMs?: number;
   readonly #fault: TransportFault | undefined;
@@ -107,7 +123,9 @@ class LoopPipe implements Pipe {
     direction: Pipe["direction"],
     names: readonly [string, string],
     fault?: TransportFault,
+    medium?: Medium,
   ) {
+    if (medium !== undefined) this.medium = medium;
     this.kind = kind;
     this.direction = fault === "wrong-direction" ? "outbound" : direction;
     [this.local, this.remote] = names;
@@ -225,13 +243,65 @@ class LoopPipe implements Pipe {
   }
 }
 
+/** Everybody on a loop hears what the others send to all. */
+class LoopMedium implements Medium {
+  readonly name: string;
+  readonly rateBitsPerSecond = CHANNEL_RATE_BITS;
+  readonly utilisation: number;
+  readonly broadcastBytesMax = MTU;
+  readonly #fault: TransportFault | undefined;
+  readonly #all: Set<LoopMedium>;
+  readonly #place: string;
+  readonly #heard: MediumHeard[] = [];
+
+  constructor(name: string, place: string, all: Set<LoopMedium>, fault?: TransportFault) {
+    this.name = fault === "medium-under-another-name" ? "another" : name;
+    this.utilisation = fault === "medium-is-overfull" ? 2 : 0;
+    this.#place = fault === "medium-without-places" ? "somebody" : place;
+    this.#all = all;
+    this.#fault = fault;
+  }
+
+  airtimeMs(bytes: number): number {
+    if (this.#fault === "medium-costs-nothing") return 1;
+    const ms = (bytes * 8_000) / CHANNEL_RATE_BITS + 100;
+    return this.#fault === "medium-gets-cheaper" && bytes === MTU ? ms - 50 : ms;
+  }
+
+  broadcast(bytes: Uint8Array): boolean {
+    if (bytes.length > MTU && this.#fault !== "medium-takes-too-much") return false;
+    const kept = this.#fault === "medium-keeps-what-was-lent" ? bytes : new Uint8Array(bytes);
+    const hearers = [...this.#all].filter((one) => one !== this || this.#fault === "medium-hears-itself");
+    if (this.#fault !== "medium-is-deaf")
+      setImmediate(() => {
+        for (const hearer of hearers) hearer.#hear(this.#place, kept);
+      });
+    return true;
+  }
+
+  listen(heard: MediumHeard): void {
+    if (this.#fault !== "medium-forgets-no-listener") this.#heard.length = 0;
+    this.#heard.push(heard);
+  }
+
+  #hear(from: string, bytes: Uint8Array): void {
+    for (const heard of this.#heard) heard(from, bytes);
+  }
+}
+
 /** Of the fault "keeps-a-socket". */
 export const leftOpen: { stop(isOver: boolean): void }[] = [];
 
+interface Listener {
+  readonly medium: Medium | undefined;
+  accept(pipe: Pipe): void;
+}
+
 /** A transport within this process, on a medium of its own. */
 export function loopTransport(kind: Pipe["kind"], fault?: TransportFault): Plugin {
-  const listeners = new Map<string, (pipe: Pipe) => void>();
-  const dialNow = async (endpoint: string, signal: AbortSignal): Promise<Pipe> => {
+  const listeners = new Map<string, Listener>();
+  const media = new Set<LoopMedium>();
+  const dialNow = async (endpoint: string, signal: AbortSignal, own?: Medium): Promise<Pipe> => {
     if (fault !== "forgets-abort") signal.throwIfAborted();
     if (fault === "keeps-signal") signal.addEventListener("abort", () => {});
     const name = /^loop:\/\/([a-z]+)$/.exec(endpoint)?.[1];
@@ -241,22 +311,30 @@ export function loopTransport(kind: Pipe["kind"], fault?: TransportFault): Plugi
       });
     await new Promise((resolve) => setImmediate(resolve));
     if (fault !== "forgets-abort" && fault !== "abort-leaves-the-far-end") signal.throwIfAborted();
-    const accept = listeners.get(name ?? "");
-    if (accept === undefined && fault === "plain-error") throw new Error("nobody");
-    if (accept === undefined)
+    const listener = listeners.get(name ?? "");
+    if (listener === undefined && fault === "plain-error") throw new Error("nobody");
+    if (listener === undefined)
       throw new GodwitError("GODWIT_DIAL_FAILED", `nobody at ${endpoint}`, { kind: "transport" });
-    const near = new LoopPipe(kind, "outbound", ["loop://me", endpoint], fault);
-    const far = new LoopPipe(kind, "inbound", [endpoint, "loop://me"], fault);
+    const near = new LoopPipe(kind, "outbound", ["loop://me", endpoint], fault, own);
+    const far = new LoopPipe(kind, "inbound", [endpoint, "loop://me"], fault, listener.medium);
     near.join(far);
     far.join(near);
-    accept(far);
+    listener.accept(far);
     if (fault === "abort-leaves-the-far-end") signal.throwIfAborted();
     if (fault === "abort-closes") signal.addEventListener("abort", () => near.close(), { once: true });
     return near;
   };
-  const dial = (endpoint: string, signal: AbortSignal): Promise<Pipe> => {
+  const dial = (endpoint: string, signal: AbortSignal, own?: Medium): Promise<Pipe> => {
     if (fault === "throws-on-bad-endpoint" && !/^loop:\/\/[a-z]+$/.test(endpoint)) throw new Error("bad");
-    return dialNow(endpoint, signal);
+    return dialNow(endpoint, signal, own);
+  };
+  /** Datagrams are on a channel, streams are not. */
+  const mediumFor = (ctx: PluginContext, place: string): LoopMedium | undefined => {
+    if (kind === "stream" || fault === "medium-missing") return undefined;
+    const medium = new LoopMedium(ctx.instance, place, media, fault);
+    media.add(medium);
+    ctx.own(() => void media.delete(medium));
+    return medium;
   };
   return definePlugin({
     id: "loop",
@@ -265,7 +343,13 @@ export function loopTransport(kind: Pipe["kind"], fault?: TransportFault): Plugi
     permissions: [],
     config: schemaOf(["listen"], fault === "accepts-unknown-keys"),
     start(ctx, { listen }) {
-      ctx.transport.register({ schemes: ["loop"], dial });
+      const medium = mediumFor(ctx, `loop://${listen ?? "me"}`);
+      const ofPipes = fault === "medium-of-its-own" ? undefined : medium;
+      ctx.transport.register({
+        schemes: ["loop"],
+        ...(medium === undefined ? {} : { medium }),
+        dial: (endpoint, signal) => dial(endpoint, signal, ofPipes),
+      });
       if (fault === "keeps-timer") ctx.clock.after(5_000, () => {});
       if (fault === "bad-metric") ctx.counter("Dials-Total", "dials").add();
       // Kept on purpose, and told: whoever runs this closes what is there.
@@ -273,7 +357,7 @@ export function loopTransport(kind: Pipe["kind"], fault?: TransportFault): Plugi
         leftOpen.push(Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } }));
       if (fault === "keeps-task") ctx.spawn("for ever", () => new Promise(() => {}));
       if (listen === undefined) return;
-      listeners.set(listen, (pipe) => ctx.transport.accept(pipe));
+      listeners.set(listen, { medium: ofPipes, accept: (pipe) => ctx.transport.accept(pipe) });
       if (fault !== "keeps-listening") ctx.own(() => void listeners.delete(listen));
       if (fault === "never-publishes") return;
       ctx.transport.listening([

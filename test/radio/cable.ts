@@ -34,7 +34,7 @@ export class Cable {
       send: (message) => this.#say(message),
       close: () => this.close(),
     });
-    this.#reader = new MessageReader((message) => this.#client.receive(message));
+    this.#reader = new MessageReader((message) => this.#client.receive(message), "behind");
   }
 
   /** Bytes of the client. */
@@ -89,6 +89,8 @@ export class Cable {
     const kinds = [
       () => Uint8Array.of(0x94, 0xc3, lie >> 8, lie & 0xff),
       () => Uint8Array.of(0x94, 0x94, 0x00, 0xc3),
+      () => Uint8Array.of(0x94),
+      () => Uint8Array.of(0x94, 0xc3, 0x94),
       () => frameMessage(random.bytes(1 + random.below(20)).fill(0xff)),
       () => frameMessage(new Uint8Array()),
     ];

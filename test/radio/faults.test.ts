@@ -133,7 +133,9 @@ test("an unplugged one is gone for its clients and for the mesh, and comes back"
   ether.run(10 * SECOND_MS);
   expect(client.closed).toBeString();
   expect(radio.router.heard).toBe(0);
-  expect(TestClient.in(radio).closed).toBeUndefined();
+  const early = TestClient.in(radio);
+  ether.run(1);
+  expect(early.closed).toBe("the radio is off");
   radio.plug();
   ether.run(5 * SECOND_MS);
   const again = ether.client(radio);
@@ -148,8 +150,13 @@ describe("a reader of messages", () => {
     for (let round = 0; round < 200; round++) {
       const messages = Array.from({ length: 5 }, () => random.bytes(random.below(MESSAGE_BYTES_MAX + 1)));
       const heard: Uint8Array[] = [];
-      const reader = new MessageReader((message) => heard.push(message));
-      const noise = () => random.bytes(random.below(9)).map((byte) => (byte === 0x94 ? 0 : byte));
+      const reader = new MessageReader((message) => heard.push(message), "within");
+      // Ends in half a start at times; a whole one would be a message.
+      const noise = () =>
+        Uint8Array.of(
+          ...random.bytes(random.below(9)).map((byte) => (byte === 0xc3 ? 0x94 : byte)),
+          random.below(2) === 0 ? 0x94 : 0,
+        );
       const bytes = Buffer.concat(messages.flatMap((message) => [noise(), frameMessage(message)]));
       for (let at = 0; at < bytes.length;) {
         const length = 1 + random.below(300);
@@ -162,9 +169,21 @@ describe("a reader of messages", () => {
     }
   });
 
+  test("as firmware has it loses a message behind half a start, and a careful one does not", () => {
+    for (const [resync, count] of [
+      ["behind", 0],
+      ["within", 1],
+    ] as const) {
+      let heard = 0;
+      const reader = new MessageReader(() => heard++, resync);
+      reader.push(Uint8Array.of(0x94, ...frameMessage(Uint8Array.of(1, 2))));
+      expect(heard).toBe(count);
+    }
+  });
+
   test("takes 512 bytes and not 513", () => {
     const lengths: number[] = [];
-    const reader = new MessageReader(({ length }) => lengths.push(length));
+    const reader = new MessageReader(({ length }) => lengths.push(length), "within");
     for (const length of [512, 513, 1]) reader.push(frameMessage(new Uint8Array(length)));
     expect(lengths).toEqual([512, 1]);
   });

@@ -498,7 +498,8 @@ describe("a radio", () => {
 
   test("that is locked tells nothing, takes nothing, and opens by its words", () => {
     const ether = new TestEther();
-    const [locked, other] = [ether.radio({ passphrase: "open" }), ether.radio()];
+    const locked = ether.radio({ passphrase: "open", role: "clientMute" });
+    const other = ether.radio();
     const client = TestClient.in(locked);
     configured(client, ether, 1);
     expect(client.all("configCompleteId")).toEqual([1]);
@@ -513,8 +514,10 @@ describe("a radio", () => {
       client.heard.map((it) => bytesField(it, 18)).findLast((it) => it !== undefined)?.[1];
     expect(statusOf()).toBe(2);
     client.send(PRIVATE, "no");
+    ether.client(other).send(PRIVATE, "not for whoever holds it");
     ether.run(5 * SECOND_MS);
     expect(other.router.heard).toBe(0);
+    expect(client.packets(PRIVATE)).toEqual([]);
     const unlock = (words: string) => {
       const admin = create(Admin.AdminMessageSchema);
       addBytes(admin, 104, Uint8Array.of(0x0a, words.length, ...new TextEncoder().encode(words)));

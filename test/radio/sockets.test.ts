@@ -1,7 +1,12 @@
 /** A radio's ports in real time: TCP, and a pseudo-terminal that any program opens as a serial port. */
 import { afterEach, expect, test } from "bun:test";
 import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openSerial } from "@godwit/sdk/serial";
+import { systemClock } from "../../runtime/kernel/clock.ts";
 import { Ether } from "./ether.ts";
 import { Port } from "./packet.ts";
 import { TestClient } from "./testing.ts";
@@ -61,6 +66,21 @@ test("a new connection ends the one before", async () => {
   await until(() => second.isConfigured);
 });
 
+test("a reboot ends a connection, and until it has started there is none", async () => {
+  const radio = newEther().radio({ bootMs: 50 });
+  const { port } = await radio.listenTcp();
+  const { client } = await dial(port);
+  radio.reboot();
+  await until(() => client.closed !== undefined);
+  const { client: early } = await dial(port);
+  await until(() => early.closed !== undefined || radio.isOn);
+  await until(() => radio.isOn);
+  const { client: again } = await dial(port);
+  again.say({ case: "wantConfigId", value: 2 });
+  await until(() => again.isConfigured);
+  expect(again.all("myInfo")[0]?.rebootCount).toBe(2);
+});
+
 test("the same over a serial port, which vanishes when the radio is unplugged", async () => {
   const radio = newEther().radio();
   const { path } = radio.openPty();
@@ -92,4 +112,29 @@ test("the same over a serial port, which vanishes when the radio is unplugged", 
     read();
     return isGone;
   });
+});
+
+test("Godwit's own serial port speaks with it, sees it unplugged, and finds it again by its name", async () => {
+  const dir = await mkdtemp(join(tmpdir(), "godwit-radio-"));
+  try {
+    const ether = newEther();
+    const radio = ether.radio({ bootMs: 1, faults: { logNoise: true, split: "anywhere" } });
+    for (const nonce of [1, 2]) {
+      const { path } = radio.openPty({ link: join(dir, "radio") });
+      const port = await openSerial({ path, baudRate: 115_200, clock: systemClock });
+      const client = new TestClient();
+      port.on("data", (bytes: Buffer) => client.reader.push(bytes));
+      const closed = new Promise<{ disconnected?: boolean } | null>((resolve) => port.once("close", resolve));
+      client.write = (bytes) => void port.write(bytes);
+      client.say({ case: "wantConfigId", value: nonce });
+      await until(() => client.isConfigured);
+      expect(client.all("configCompleteId")).toEqual([nonce]);
+      radio.unplug();
+      expect((await closed)?.disconnected).toBe(true);
+      radio.plug();
+      await until(() => radio.isOn);
+    }
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
 });

@@ -11,35 +11,47 @@ export function frameMessage(message: Uint8Array): Uint8Array {
   return bytes;
 }
 
-/** As the firmware reads: what does not fit is skipped byte by byte. */
+/** What follows where something is no message: firmware goes on behind it, though a message may begin within; a careful client looks there. */
+export type Resync = "behind" | "within";
+
 export class MessageReader {
   readonly #onMessage: (message: Uint8Array) => void;
+  readonly #resync: Resync;
   #bytes: number[] = [];
   /** Of noise, and of what had no sensible length. */
   skipped = 0;
 
-  constructor(onMessage: (message: Uint8Array) => void) {
+  constructor(onMessage: (message: Uint8Array) => void, resync: Resync) {
     this.#onMessage = onMessage;
+    this.#resync = resync;
   }
 
   push(bytes: Uint8Array): void {
-    for (const byte of bytes) this.#take(byte);
+    for (const byte of bytes) {
+      this.#bytes.push(byte);
+      while (this.#isNoMessage()) this.#skip();
+      const { length } = this.#bytes;
+      if (length < HEAD_BYTES || length < HEAD_BYTES + this.#length) continue;
+      const message = Uint8Array.from(this.#bytes.slice(HEAD_BYTES));
+      this.#bytes = [];
+      this.#onMessage(message);
+    }
   }
 
-  #take(byte: number): void {
-    const bytes = this.#bytes;
-    bytes.push(byte);
-    const isStart = bytes[0] === START[0] && (bytes.length < 2 || bytes[1] === START[1]);
-    const length = bytes.length < HEAD_BYTES ? undefined : (bytes[2]! << 8) | bytes[3]!;
-    if (!isStart || (length !== undefined && length > MESSAGE_BYTES_MAX)) {
-      this.skipped += bytes.length;
-      // The byte that did not fit may begin the next one.
-      this.#bytes = byte === START[0] ? [byte] : [];
-      this.skipped -= this.#bytes.length;
-      return;
-    }
-    if (length === undefined || bytes.length < HEAD_BYTES + length) return;
-    this.#bytes = [];
-    this.#onMessage(Uint8Array.from(bytes.slice(HEAD_BYTES)));
+  get #length(): number {
+    return (this.#bytes[2]! << 8) | this.#bytes[3]!;
+  }
+
+  #isNoMessage(): boolean {
+    const { length, 0: first, 1: second } = this.#bytes;
+    if (length === 0) return false;
+    if (first !== START[0] || (length > 1 && second !== START[1])) return true;
+    return length >= HEAD_BYTES && this.#length > MESSAGE_BYTES_MAX;
+  }
+
+  #skip(): void {
+    const count = this.#resync === "within" ? 1 : this.#bytes.length;
+    this.#bytes.splice(0, count);
+    this.skipped += count;
   }
 }

@@ -27,7 +27,7 @@ export class TestClient {
   readonly heard: Mesh.FromRadio[] = [];
   /** What does not decode is no fault of the test. */
   isPatient = false;
-  readonly reader = new MessageReader((message) => this.#hear(message));
+  readonly reader = new MessageReader((message) => this.#hear(message), "within");
   closed: string | undefined;
   /** Set by whoever connects it. */
   write: (bytes: Uint8Array) => void = () => {};

@@ -1,10 +1,17 @@
 /** Built-in transports and a service behind frames, in a Worker and locked in, pass the suites that they pass in the node. */
-import { afterAll, beforeAll } from "bun:test";
+import { afterAll, beforeAll, test } from "bun:test";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Plugin, PluginContext } from "@godwit/sdk";
-import { serviceConformance, type TestHost, transportConformance } from "@godwit/sdk/testkit";
+import {
+  runCheck,
+  serviceConformance,
+  type TestHost,
+  transportChecks,
+  transportConformance,
+  type TransportSetup,
+} from "@godwit/sdk/testkit";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath } from "../../scripts/lab.ts";
 import { root } from "../../scripts/lib.ts";
@@ -15,6 +22,7 @@ import { remotePlugin } from "../../runtime/plugin/remote/remote.ts";
 import type { SandboxOrder } from "../../runtime/plugin/sandbox/order.ts";
 import { sdkModules } from "../../runtime/plugin/package/sdk-modules.ts";
 import telex from "../../plugins/service-telex/index.ts";
+import channel from "./plugins/channel.ts";
 import tcp from "../../plugins/transport-tcp/index.ts";
 import udp from "../../plugins/transport-udp/index.ts";
 
@@ -24,9 +32,9 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-async function codeOf(name: string): Promise<Uint8Array> {
+async function codeOf(path: string): Promise<Uint8Array> {
   const built = await Bun.build({
-    entrypoints: [join(root, `plugins/${name}/index.ts`)],
+    entrypoints: [join(root, path)],
     target: "bun",
     format: "esm",
     external: [...sdkModules],
@@ -34,9 +42,10 @@ async function codeOf(name: string): Promise<Uint8Array> {
   return new Uint8Array(await built.outputs[0]!.arrayBuffer());
 }
 const code = {
-  tcp: await codeOf("transport-tcp"),
-  udp: await codeOf("transport-udp"),
-  telex: await codeOf("service-telex"),
+  tcp: await codeOf("plugins/transport-tcp/index.ts"),
+  udp: await codeOf("plugins/transport-udp/index.ts"),
+  telex: await codeOf("plugins/service-telex/index.ts"),
+  channel: await codeOf("test/sandbox/plugins/channel.ts"),
 };
 
 type Level = "contained" | "untrusted";
@@ -133,6 +142,13 @@ for (const level of ["contained", "untrusted"] as const) {
       }),
     });
 
+  // What a radio has and UDP has not: over both kinds of channel between plugin and node.
+  for (const about of [/^a pipe with answerMs/, /^a shared channel/, /^what is sent to all/])
+    test(`channel, ${level}: ${about.source}`, async () => {
+      const check = transportChecks.find(({ name }) => about.test(name))!;
+      await runCheck(check, { name: "channel", setup: () => onChannel(level) });
+    });
+
   serviceConformance({
     name: `telex, ${level}`,
     setup: () => ({
@@ -145,6 +161,16 @@ for (const level of ["contained", "untrusted"] as const) {
     }),
   });
 }
+
+const onChannel = (level: Level): TransportSetup => ({
+  plugin: remote(channel, level, code.channel, "net.udp"),
+  kind: "datagram",
+  hasMedium: true,
+  listenConfig: { listen: "here" },
+  dialConfig: {},
+  opening: Uint8Array.of(0x13, 1),
+  badEndpoints: [],
+});
 
 /** A person on the line, so that what comes is shown live. */
 async function call(host: TestHost): Promise<() => void> {

@@ -1,5 +1,5 @@
 /** The end of a flow where it is used, as a `Pipe` or with half-closes as a stream or socket. */
-import { type LinkClass, type Pipe, type PipeDirection, StreamCore } from "@godwit/sdk";
+import { type LinkClass, type Medium, type Pipe, type PipeDirection, StreamCore } from "@godwit/sdk";
 import { godwitError } from "../../kernel/errors.ts";
 import { type FlowHandlers, type Flows, Incoming, Outgoing } from "./flow.ts";
 import { encodeU32, PluginFrame } from "./frames.ts";
@@ -25,6 +25,8 @@ export interface FlowProperties {
   readonly answerMs?: number | undefined;
   readonly rateBitsPerSecond: number;
   readonly mtu: number;
+  /** Of the node's end alone: what travels is whether there is one. */
+  readonly medium?: Medium | undefined;
 }
 
 /** The end where a flow is used. As a `Pipe` it follows that contract; streams and sockets use `end` and `reset` too. */
@@ -36,6 +38,7 @@ export class FlowPipe extends StreamCore implements Pipe {
   readonly isAnonymous: boolean;
   readonly patienceMs: number;
   readonly rateBitsPerSecond: number;
+  readonly medium?: Medium;
   remote: string;
   mtu: number;
   answerMs?: number;
@@ -91,6 +94,7 @@ export class FlowPipe extends StreamCore implements Pipe {
     this.patienceMs = properties.patienceMs;
     this.rateBitsPerSecond = properties.rateBitsPerSecond;
     this.mtu = properties.mtu;
+    if (properties.medium !== undefined) this.medium = properties.medium;
     if (properties.answerMs !== undefined) this.answerMs = properties.answerMs;
     flows.add(id, {
       onData: (body) => this.#onBody(body),

@@ -12,6 +12,7 @@ import { godwitError } from "../../kernel/errors.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { openPump } from "../frames/flow-pump.ts";
 import { PluginFrame } from "../frames/frames.ts";
+import { createMedium } from "./medium.ts";
 import { createMembers } from "./members.ts";
 import { createMesh } from "./mesh.ts";
 import { createMetrics } from "./metrics.ts";
@@ -57,6 +58,7 @@ export function createContext(parts: ContextParts): GuestContext {
   const offers = createOffers(parts);
   const { services, ...servicesFrames } = createServices(parts);
   const net = createNet(calls, flows, scope);
+  const channel = createMedium(parts, systemClock);
   const event = (json: object) => {
     if (!scope.isClosed) port.sendParts(PluginFrame.event, 0, json);
   };
@@ -78,7 +80,7 @@ export function createContext(parts: ContextParts): GuestContext {
     try {
       const flow = flows.newId();
       return {
-        json: { flow, pipe: pipeProperties(pipe) },
+        json: { flow, pipe: pipeProperties(pipe, driver.medium) },
         after: () => openPump(flows, flow, pipeSource(pipe), pipe.kind),
       };
     } catch (error) {
@@ -129,7 +131,13 @@ export function createContext(parts: ContextParts): GuestContext {
       register(given) {
         driver = given;
         const { schemes, dialTimeoutMs } = given;
-        event({ event: "register", schemes, ...(dialTimeoutMs === undefined ? {} : { dialTimeoutMs }) });
+        const medium = channel.use(given.medium);
+        event({
+          event: "register",
+          schemes,
+          ...(dialTimeoutMs === undefined ? {} : { dialTimeoutMs }),
+          ...(medium === undefined ? {} : { medium }),
+        });
       },
       // The answer would come too late: the node judges what the pipe brings.
       screen: () => "open",
@@ -137,7 +145,10 @@ export function createContext(parts: ContextParts): GuestContext {
         if (scope.isClosed) return pipe.close();
         try {
           const flow = flows.newId();
-          port.sendParts(PluginFrame.open, flow, { what: "pipe", pipe: pipeProperties(pipe) });
+          port.sendParts(PluginFrame.open, flow, {
+            what: "pipe",
+            pipe: pipeProperties(pipe, driver?.medium),
+          });
           openPump(flows, flow, pipeSource(pipe), pipe.kind);
         } catch {
           pipe.close();

@@ -1,5 +1,5 @@
 /** A pipe of a plugin as a flow takes it, and what the node is told of it. */
-import type { Pipe } from "@godwit/sdk";
+import type { Medium, Pipe } from "@godwit/sdk";
 import type { FlowSource } from "../frames/flow.ts";
 import type { FlowProperties } from "../frames/flow-pipe.ts";
 
@@ -7,7 +7,12 @@ import type { FlowProperties } from "../frames/flow-pipe.ts";
 const answering = ({ kind, answerMs }: Pipe) =>
   kind === "datagram" && answerMs !== undefined ? { answerMs } : {};
 
-export const pipeProperties = (pipe: Pipe): FlowProperties => ({
+export interface PipeOnWire extends Omit<FlowProperties, "medium"> {
+  readonly isOnMedium?: boolean;
+}
+
+/** `medium`: the channel that the plugin registered. */
+export const pipeProperties = (pipe: Pipe, medium: Medium | undefined): PipeOnWire => ({
   kind: pipe.kind,
   direction: pipe.direction,
   remote: pipe.remote,
@@ -18,6 +23,7 @@ export const pipeProperties = (pipe: Pipe): FlowProperties => ({
   ...answering(pipe),
   rateBitsPerSecond: pipe.rateBitsPerSecond,
   mtu: pipe.mtu,
+  ...(medium !== undefined && pipe.medium === medium ? { isOnMedium: true } : {}),
 });
 
 export const pipeSource = (pipe: Pipe): FlowSource => ({

@@ -72,6 +72,29 @@ async function run(
   return { ...told, error };
 }
 
+const medium = (name: string) => ({
+  name,
+  rateBitsPerSecond: 1,
+  airtimeMs: () => 1,
+  utilisation: 0,
+  broadcastBytesMax: 1,
+  broadcast: () => true,
+  listen() {},
+});
+
+test("a shared channel of a plugin that is not trusted takes no scheme from others, so that they are dialled as ever", async () => {
+  const registers = (scheme: string, grant?: string[]) =>
+    run(
+      "transport",
+      (ctx) => ctx.transport.register({ ...driver(scheme), medium: medium("one") }),
+      grant && { grant },
+    );
+  for (const scheme of ["tcp", "udp", "tor"])
+    expect((await registers(scheme, [])).error).toMatchObject(forbidden);
+  expect((await registers("tcp")).error).toBeUndefined();
+  expect((await registers("lora", [])).error).toBeUndefined();
+});
+
 const driver = (...schemes: string[]) => ({ schemes, dial: () => Promise.reject(new Error("no")) });
 const forbidden = { code: "GODWIT_FORBIDDEN" };
 let closed = 0;
@@ -181,15 +204,6 @@ test("permanent is the operator's word of a trusted discovery alone; of others w
 });
 
 test("a transport that registers again has the new shared channel alone, and none in the end", async () => {
-  const medium = (name: string) => ({
-    name,
-    rateBitsPerSecond: 1,
-    airtimeMs: () => 1,
-    utilisation: 0,
-    broadcastBytesMax: 1,
-    broadcast: () => true,
-    listen() {},
-  });
   const { media } = await run("transport", (ctx) => {
     ctx.transport.register(driver("x"));
     ctx.transport.register({ ...driver("x"), medium: medium("one") });

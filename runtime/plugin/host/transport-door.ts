@@ -3,7 +3,7 @@
  * pipes and endpoints, which stand in the node's signed record, and only who was given it names places that the node then dials. Must
  * never take a hint for the operator's word because the plugin says so.
  */
-import type { Hint, Log, PluginContext } from "@godwit/sdk";
+import type { Hint, Log, PluginContext, TransportDriver } from "@godwit/sdk";
 import { placeOf } from "../../kernel/address-kind.ts";
 import { godwitError } from "../../kernel/errors.ts";
 import type { NetPolicy, Registrable, RegisterPolicy } from "../permissions.ts";
@@ -36,6 +36,7 @@ export function openTransportDoor(deps: TransportDoorDeps): Pick<PluginContext, 
       register: (driver) => {
         checkRegister(register, "transport");
         if (scope.isClosed) return;
+        checkChannel(driver, deps);
         running.driver = driver;
         const { medium, schemes } = driver;
         // A radio that is another one now, or on another channel, is registered again, with another medium.
@@ -101,6 +102,20 @@ const BUILTIN_SCHEMES: ReadonlySet<string> = new Set([
   "memory",
   "meshtastic",
 ]);
+
+/** What is on a shared channel is called for mail alone: of a plugin of others only places of schemes that nobody else dials. Throws GODWIT_FORBIDDEN. */
+function checkChannel(
+  { medium, schemes }: TransportDriver,
+  { register, running, isOthers }: TransportDoorDeps,
+): void {
+  if (medium === undefined || register.isTrusted) return;
+  const foreign = schemes.find((scheme) => BUILTIN_SCHEMES.has(scheme) || isOthers(scheme, running));
+  if (foreign !== undefined)
+    throw godwitError(
+      "GODWIT_FORBIDDEN",
+      `${foreign} is a scheme of another transport: a shared channel is one of schemes that only its plugin registers`,
+    );
+}
 
 /** A transport that finds its own neighbours names places that only itself dials, with whatever was granted to it. */
 function isOfOwnMedium({ endpoint }: Hint, { register, running, isOthers }: TransportDoorDeps): boolean {

@@ -256,9 +256,9 @@ class Remote {
   #onFrame(type: number, id: number, body: Uint8Array): void {
     try {
       // Data on an open flow is bounded by the room that it was given, an answer by what was asked.
-      const isFlow = type >= PluginFrame.data && type <= PluginFrame.change;
+      const isFlow = (type >= PluginFrame.data && type <= PluginFrame.change) || type === PluginFrame.left;
       const isOwed =
-        (isFlow && type !== PluginFrame.change && this.#flows.has(id)) ||
+        (isFlow && type !== PluginFrame.change && type !== PluginFrame.left && this.#flows.has(id)) ||
         (type === PluginFrame.answer && this.#calls.isAsked(id));
       if (!isOwed && !this.#budget.take())
         throw godwitError(
@@ -329,7 +329,7 @@ class Remote {
         const { json, bytes } = decodeParts(body, PLUGIN_JSON_BYTES_MAX);
         if (isStateEvent(json)) this.#countState();
         const isChange = (json as { readonly event?: unknown } | null)?.event === "engine-change";
-        return isChange ? this.#offers.onChange(json, bytes) : this.#transport.onEvent(json);
+        return isChange ? this.#offers.onChange(json, bytes) : this.#transport.onEvent(json, bytes);
       }
       case PluginFrame.open:
         return this.#transport.onOpen(id, decodeParts(body, PLUGIN_JSON_BYTES_MAX).json);
@@ -402,5 +402,5 @@ class Remote {
 
 const isStateEvent = (event: unknown): boolean => {
   const name = (event as { event?: unknown } | null)?.event;
-  return name === "register" || name === "listening";
+  return name === "register" || name === "listening" || name === "medium";
 };

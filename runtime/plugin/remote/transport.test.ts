@@ -38,7 +38,7 @@ function rig(leadsTo: string) {
     dialled.onDial(args);
     return { json: { flow: bed.plugin.flows.newId(), pipe } };
   });
-  transport.onEvent({ event: "register", schemes: ["x"] });
+  transport.onEvent({ event: "register", schemes: ["x"] }, new Uint8Array(0));
   return { driver: drivers[0]!, transport, hints, bed: dialled };
 }
 
@@ -91,13 +91,16 @@ test("a dial that the sandbox refused names the grant; another says what it said
 
 test("what the node's door refuses ends the channel with its reason", () => {
   const { transport } = rig("x://192.0.2.1:1");
-  expect(() => transport.onEvent({ event: "listening", endpoints: ["tcp://192.0.2.1:1"] })).toThrow(
-    "not granted transport",
-  );
+  expect(() =>
+    transport.onEvent({ event: "listening", endpoints: ["tcp://192.0.2.1:1"] }, new Uint8Array(0)),
+  ).toThrow("not granted transport");
 });
 
 test("a hint says on which interface it was heard", () => {
   const { transport, hints } = rig("x://192.0.2.1:1");
-  transport.onEvent({ event: "hint", endpoint: "tcp://169.254.1.2:4860", interface: "usb0" });
+  transport.onEvent(
+    { event: "hint", endpoint: "tcp://169.254.1.2:4860", interface: "usb0" },
+    new Uint8Array(0),
+  );
   expect(hints).toEqual([{ endpoint: "tcp://169.254.1.2:4860", interface: "usb0" }]);
 });

@@ -7,6 +7,7 @@ import { FlowPipe, type FlowProperties } from "../frames/flow-pipe.ts";
 import { parseJson } from "../frames/parse.ts";
 import { checkPlace } from "../host/dial.ts";
 import type { Calls } from "../frames/calls.ts";
+import { mediumSchema, RemoteMedium } from "./medium.ts";
 import type { RemoteParts } from "./parts.ts";
 
 /** Endpoints that one transport may publish. */
@@ -30,6 +31,7 @@ const pipeSchema = z.object({
   answerMs,
   rateBitsPerSecond: z.number().positive().max(1e12),
   mtu: z.number().int().min(0).max(65_535),
+  isOnMedium: z.boolean().default(false),
 });
 const changeSchema = z.object({
   remote: endpoint.optional(),
@@ -62,7 +64,10 @@ const eventSchema = z.discriminatedUnion("event", [
     event: z.literal("register"),
     schemes: z.array(z.string().regex(/^[a-z][a-z0-9+.-]{0,31}$/)).max(16),
     dialTimeoutMs: z.number().int().positive().optional(),
+    medium: mediumSchema.optional(),
   }),
+  z.looseObject({ event: z.literal("medium") }),
+  z.looseObject({ event: z.literal("heard") }),
   z.object({
     event: z.literal("listening"),
     endpoints: z.array(endpoint).max(ENDPOINTS_MAX),
@@ -80,6 +85,8 @@ const eventSchema = z.discriminatedUnion("event", [
   z.object({ event: z.literal("withdraw"), endpoint }),
   z.object({ event: z.literal("overlay"), overlay: overlaySchema.optional() }),
 ]);
+/** As a plugin tells of one, and its direction. */
+type PipeOnWire = z.output<typeof pipeSchema> & Pick<FlowProperties, "direction">;
 const openSchema = z.object({ what: z.literal("pipe"), pipe: pipeSchema });
 const dialledSchema = z.object({ flow: z.number().int().positive().max(0xffff_ffff), pipe: pipeSchema });
 
@@ -93,6 +100,7 @@ export class RemoteTransport {
   readonly #terms = new Map<number, DialTerms>();
   readonly #explained: (error: GodwitError) => GodwitError;
   #nextTerms = 1;
+  #medium: RemoteMedium | undefined;
 
   /** `explained`: of a dial that failed, with the grant that it lacks. */
   constructor({ ctx, flows, calls }: RemoteParts, explained: (error: GodwitError) => GodwitError) {
@@ -106,17 +114,27 @@ export class RemoteTransport {
     });
   }
 
-  /** Throws GODWIT_DECODE. */
-  onEvent(json: unknown): void {
+  /** `bytes` are borrowed. Throws GODWIT_DECODE. */
+  onEvent(json: unknown, bytes: Uint8Array): void {
     const { transport, discovery } = this.#ctx;
     const event = parseJson(eventSchema, json);
     switch (event.event) {
-      case "register":
-        return transport.register({
-          schemes: event.schemes,
+      case "register": {
+        const { schemes } = event;
+        const medium = event.medium && this.#newMedium(event.medium, schemes);
+        transport.register({
+          schemes,
+          ...(medium === undefined ? {} : { medium }),
           ...(event.dialTimeoutMs === undefined ? {} : { dialTimeoutMs: event.dialTimeoutMs }),
           dial: (to, signal, expected, terms) => this.#dial(to, signal, expected, terms),
         });
+        this.#medium = medium;
+        return;
+      }
+      case "medium":
+        return this.#theMedium.onBusy(json);
+      case "heard":
+        return this.#theMedium.onHeard(json, bytes);
       case "listening":
         return transport.listening(event.endpoints, event.sockets);
       case "hint": {
@@ -140,6 +158,15 @@ export class RemoteTransport {
           },
         );
     }
+  }
+
+  #newMedium(told: z.output<typeof mediumSchema>, schemes: readonly string[]): RemoteMedium {
+    return new RemoteMedium(this.#ctx, this.#calls, told, schemes);
+  }
+
+  get #theMedium(): RemoteMedium {
+    if (this.#medium !== undefined) return this.#medium;
+    throw godwitError("GODWIT_DECODE", "plugin frame: no channel is registered");
   }
 
   /** A pipe that somebody else opened. Throws GODWIT_DECODE. */
@@ -184,7 +211,8 @@ export class RemoteTransport {
     return pipe;
   }
 
-  #pipe(id: number, properties: FlowProperties): Pipe {
+  #pipe(id: number, { isOnMedium, ...told }: PipeOnWire): Pipe {
+    const properties: FlowProperties = { ...told, ...(isOnMedium ? { medium: this.#theMedium } : {}) };
     if (properties.kind === "datagram" && properties.mtu === 0)
       throw new GodwitError("GODWIT_DECODE", "plugin frame: a datagram pipe without an MTU", {
         kind: "protocol",

@@ -32,6 +32,8 @@ export interface TransportSetup {
   readonly clockStepMs?: ClockStep;
   /** The same while a dial to nobody is waited for, where only the clock ends it. Default `clockStepMs`. */
   readonly nobodyStepMs?: number;
+  /** Its pipes share a channel: a driver without a medium is at fault. Default: it may have one. */
+  readonly hasMedium?: boolean;
   /** Bytes a check sends each way; default 256 KiB. A slow medium says less. */
   readonly trafficBytes?: number;
   /** Bytes a writer may get rid of while nobody reads, the system's own buffers included; default 32 MiB. */

@@ -4,6 +4,7 @@ import { onBench, type TransportSetup } from "./bench.ts";
 import { type Check, demandNothing, register, type Runner } from "./check.ts";
 import { demandSockets, lifecycleChecks } from "./lifecycle.ts";
 import { dialChecks } from "./transport-dial.ts";
+import { mediumChecks } from "./transport-medium.ts";
 import { closeChecks, flowChecks } from "./transport-pipe.ts";
 
 async function checkLeftovers(setup: TransportSetup): Promise<void> {
@@ -27,6 +28,7 @@ export const transportChecks: readonly Check<TransportSetup>[] = [
   ...dialChecks,
   ...flowChecks,
   ...closeChecks,
+  ...mediumChecks,
   { name: "after use and stop nothing is left", run: checkLeftovers },
   ...lifecycleChecks.map(({ name, run }) => ({
     name,

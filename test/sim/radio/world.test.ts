@@ -219,9 +219,9 @@ describe("the oracles see", () => {
   test("a radio that takes more of the air than is its own", () => {
     const greedy = Radio.prototype.offer;
     Radio.prototype.offer = function (to, bytes, shares, done) {
-      // What waits for its share is sent all the same.
-      if (this.queued > 0)
-        this.channel.send(this, { from: this.address, to, bytes, id: -1, hops: 0, shares }, () => {});
+      // Whatever it may send by its share, it sends four times more.
+      for (let i = 0; i < 4; i++)
+        this.channel.send(this, { from: this.address, to, bytes, id: -1 - i, hops: 0, shares }, () => {});
       return greedy.call(this, to, bytes, shares, done);
     };
     try {
