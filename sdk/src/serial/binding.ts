@@ -8,7 +8,6 @@ import { claimDescriptor } from "../descriptors.ts";
 import { GodwitError } from "../errors.ts";
 import {
   claimLine,
-  drainLine,
   flushLine,
   type ModemLines,
   type ModemStatus,
@@ -17,6 +16,7 @@ import {
   setLine,
   setModemLines,
   speedOf,
+  unsentBytes,
 } from "./line.ts";
 import { listSerialPorts } from "./list.ts";
 
@@ -165,8 +165,10 @@ export class SerialPortBinding {
     return this.#asked(() => flushLine(this.#descriptor));
   }
 
-  drain(): Promise<void> {
-    return this.#asked(() => drainLine(this.#descriptor));
+  /** Asks again and again: the kernel's own wait would stop the whole node for as long as the far end takes nothing. */
+  async drain(): Promise<void> {
+    while ((await this.#asked(() => unsentBytes(this.#descriptor))) > 0)
+      await new Promise<void>((resolve) => void this.#clock.after(FULL_PAUSE_MS, resolve));
   }
 
   #asked<T>(ask: () => T): Promise<T> {

@@ -8,7 +8,7 @@ import { errnoName, lastErrno, openLibc } from "../libc.ts";
 const TCGETS2 = 0x80_2c_54_2a;
 const TCSETS2 = 0x40_2c_54_2b;
 const TCFLSH = 0x54_0b;
-const TCSBRK = 0x54_09;
+const TIOCOUTQ = 0x54_11;
 const TIOCEXCL = 0x54_0c;
 const TIOCNXCL = 0x54_0d;
 const TIOCMGET = 0x54_15;
@@ -159,8 +159,12 @@ export function modemStatus(descriptor: number): ModemStatus {
 /** Drops what was not read and not sent. Throws an error with a code. */
 export const flushLine = (descriptor: number): void => ioctlNumber(descriptor, TCFLSH, 2, "flush");
 
-/** Waits in the kernel until all was sent: a few hundred bytes at most, or its caller waits too long. Throws an error with a code. */
-export const drainLine = (descriptor: number): void => ioctlNumber(descriptor, TCSBRK, 1, "drain");
+/** Bytes that were taken and not sent. Throws an error with a code. */
+export function unsentBytes(descriptor: number): number {
+  const count = Int32Array.of(0);
+  ioctl(descriptor, TIOCOUTQ, count, "unsent bytes");
+  return count[0]!;
+}
 
 const hasNoLines = (error: unknown): boolean =>
   error instanceof LineError && ["ENOTTY", "EINVAL"].includes(error.code);

@@ -116,6 +116,7 @@ describe.skipIf(socat === null)(`a serial port${why}`, () => {
     const status = await new Promise((resolve) => port.get((_, found) => resolve(found)));
     expect(status).toEqual({ cts: false, dsr: false, dcd: false });
     expect(await new Promise((resolve) => port.flush(resolve))).toBeNull();
+    expect(await new Promise((resolve) => port.drain(resolve))).toBeNull();
     await end(port);
   });
 
