@@ -3,8 +3,6 @@
  * about what is fine, complete about what is not. The last line is JSON with the counts, for scripts/test.
  * With paths (`bun run check runtime/config`) only these are linted, tested and checked for format; with `--since REV` what
  * is not as it was at that commit, and the tests that it touches; heavy tests too. Types are always whole.
- * What is checked whole runs its files of tests one after the other in a few processes that keep what they loaded and compiled, which is a
- * quarter of the processor time less; with `--isolate`, as scripts/test has it, and with paths no file sees what another left behind.
  * `bun check` runs this too, because Bun prefers a script of that name; the type checker alone is `bun check --no-script`.
  */
 import { existsSync, readFileSync } from "node:fs";
@@ -35,20 +33,13 @@ const TIMINGS = ".cache/check-timings.json";
 
 /** What is looked at. Paths from the project's root; undefined: everything. */
 interface Scope {
-  readonly isIsolated: boolean;
   readonly tests: readonly string[] | undefined;
   readonly lint: readonly string[] | undefined;
   readonly format: readonly string[] | undefined;
   readonly hasPages: boolean;
 }
 
-const everything: Scope = {
-  isIsolated: false,
-  tests: undefined,
-  lint: undefined,
-  format: undefined,
-  hasPages: true,
-};
+const everything: Scope = { tests: undefined, lint: undefined, format: undefined, hasPages: true };
 
 async function scopeOf(words: readonly string[]): Promise<Scope> {
   if (words[0] === "--since") {
@@ -56,9 +47,8 @@ async function scopeOf(words: readonly string[]): Promise<Scope> {
     return await since(words[1]!);
   }
   if (words.length === 0) return everything;
-  if (words[0] === "--isolate" && words.length === 1) return { ...everything, isIsolated: true };
   const paths = words.map((path) => path.replace(/^\.\//, ""));
-  return { isIsolated: true, tests: paths, lint: paths, format: paths, hasPages: false };
+  return { tests: paths, lint: paths, format: paths, hasPages: false };
 }
 
 async function since(rev: string): Promise<Scope> {
@@ -72,7 +62,6 @@ async function since(rev: string): Promise<Scope> {
   );
   if (isEverything) return everything;
   return {
-    isIsolated: true,
     tests: tests.filter(isTested),
     lint: left.filter((path) => path.endsWith(".ts")),
     format: left.filter((path) => FORMATTED.test(path)),
@@ -84,15 +73,12 @@ async function since(rev: string): Promise<Scope> {
 /** What `bun fmt` knows. */
 const FORMATTED = /\.(ts|js|json|md|css|html|ya?ml)$/;
 
-function steps({ isIsolated, tests, lint, format, hasPages }: Scope): Step[] {
+function steps({ tests, lint, format, hasPages }: Scope): Step[] {
   const isSome = (paths: readonly string[] | undefined) => paths === undefined || paths.length > 0;
   return [
     {
       name: "tests",
-      command: [
-        ...[bun, ...testArguments(tests, WORKERS, isIsolated)],
-        ...[`--timings=${TIMINGS}`, "--update-timings"],
-      ],
+      command: [...[bun, ...testArguments(tests, WORKERS)], ...[`--timings=${TIMINGS}`, "--update-timings"]],
     },
     { name: "types", command: [bun, "check", "--no-script", "--no-pretty"] },
     ...(isSome(lint)

@@ -37,24 +37,6 @@ describe("of a usual test and a heavy one", () => {
   });
 });
 
-test("in the whole check a file sees what another left, unless each is to have a world of its own", async () => {
-  const folder = mkdtempSync(join(tmpdir(), "godwit-tested-"));
-  try {
-    mkdirSync(join(folder, "runtime"));
-    const leaving = `import { test } from "bun:test";
-test("x", () => { if ("left" in globalThis) throw new Error("left"); (globalThis as { left?: true }).left = true; });
-`;
-    for (const name of ["a", "b"]) writeFileSync(join(folder, `runtime/${name}.test.ts`), leaving);
-    const failedOf = async (isIsolated: boolean) => {
-      const words = testArguments(["runtime"], 1, isIsolated);
-      return parseCounts((await run([process.execPath, ...words], { cwd: folder })).output)?.failed;
-    };
-    expect([await failedOf(true), await failedOf(false)]).toEqual([0, 1]);
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-});
-
 test("in this project: there is such a suite, and a change of what a heavy test imports touches it", async () => {
   expect(allSuites().find(({ name }) => name === "heavy")?.command).toEqual(["bun", ...heavyArguments(2)]);
   const sources = await sourcesOf(root);

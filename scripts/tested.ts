@@ -18,15 +18,10 @@ export const timeout = `--timeout=${TEST_TIMEOUT_MS}`;
 
 const inParallel = (workers: number): string[] => ["test", `--parallel=${workers}`, "--randomize", timeout];
 
-/** Arguments of `bun` that run what is beside the code: all but what is heavy, or these paths whole; each file in a world of its own, or not. */
-export function testArguments(
-  paths: readonly string[] | undefined,
-  workers: number,
-  isIsolated = true,
-): string[] {
+/** Arguments of `bun` that run what is beside the code: all but what is heavy, or these paths whole. */
+export function testArguments(paths: readonly string[] | undefined, workers: number): string[] {
   return [
     ...inParallel(workers),
-    ...(isIsolated ? [] : ["--no-isolate"]),
     ...(paths === undefined ? [`--path-ignore-patterns=**/*${HEAVY}`] : []),
     ...(paths ?? TESTED).map((path) => `./${path}`),
   ];

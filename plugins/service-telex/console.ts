@@ -279,7 +279,7 @@ export class Console implements Session {
     const head = [
       `ZCZC ${message.id}`,
       `FROM ${senderOf(message)} TO ${safeLine(message.to)}${subjectOf(message)}`,
-      `SENT ${isoTime(message.createdAtMs)} BY ${message.trace.map((hop) => safeLine(hop.callsign ?? hop.id.slice(0, 10))).join(" > ")}`,
+      `SENT ${isoTime(message.createdAtMs)} BY ${wayOf(message)}`,
       "",
     ];
     if (message.size > messageMax) {
@@ -377,6 +377,11 @@ export class Console implements Session {
     this.#deps.line.print(this.#printer.format(lines));
   }
 }
+
+const wayOf = ({ trace, hopsUntraced }: IncomingMessage): string => {
+  const untraced = hopsUntraced === 0 ? [] : [`(${hopsUntraced} NOT TRACED)`];
+  return [...untraced, ...trace.map((hop) => safeLine(hop.callsign ?? hop.id.slice(0, 10)))].join(" > ");
+};
 
 const senderOf = ({ fromCallsign, from }: IncomingMessage): string =>
   safeLine(fromCallsign ?? from.slice(0, 10));

@@ -132,6 +132,9 @@ test("writing gives one line that can be sent on, binary bodies in base64, large
     trace: [{ node_id: "NYC-C", timestamp: "2027-01-15T08:00:00.000Z" }],
   });
   expect(readTelegram(written, 100)).toHaveProperty("message");
+  expect(JSON.parse(formatTelegram({ ...message, hopsUntraced: 2 }, "DUN-A", undefined))).toMatchObject({
+    hops_untraced: 2,
+  });
   const content = (body: Uint8Array | undefined) =>
     (JSON.parse(formatTelegram(message, "DUN-A", body)) as { content: unknown }).content;
   expect(content(Uint8Array.of(255, 0))).toMatchObject({ body: null, body_base64: "/wA=" });

@@ -141,7 +141,8 @@ const lower = (text = "invalid"): string => text.charAt(0).toLowerCase() + text.
 
 /** One incoming message as a line of JSON, with its line end. Undefined `body`: larger than what is carried here. */
 export function formatTelegram(message: IncomingMessage, self: string, body: Uint8Array | undefined): string {
-  const { id, from, fromCallsign, to, subject, contentType, priority, createdAtMs, trace } = message;
+  const { id, from, fromCallsign, to, subject, contentType, priority, createdAtMs, trace, hopsUntraced } =
+    message;
   return `${JSON.stringify({
     message_id: toUuid(id),
     id,
@@ -157,6 +158,7 @@ export function formatTelegram(message: IncomingMessage, self: string, body: Uin
       content_type: contentType,
     },
     trace: trace.map((hop: MeshHop) => ({ node_id: hop.callsign ?? hop.id, timestamp: isoTime(hop.atMs) })),
+    ...(hopsUntraced === 0 ? {} : { hops_untraced: hopsUntraced }),
   })}\n`;
 }
 

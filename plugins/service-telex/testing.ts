@@ -154,6 +154,7 @@ export class FakeMesh implements Mesh {
       createdAtMs: 1_800_000_000_000,
       deliveredAtMs: 1_800_000_001_000,
       trace: [{ id: "c".repeat(52), callsign: "NYC-C", atMs: 1_800_000_000_000 }],
+      hopsUntraced: 0,
       ...more,
     };
     this.messages.set(message.id, message);

@@ -53,7 +53,7 @@ function stateRoutes(): Route[] {
       path: "/mesh/peers",
       operation: "getPeers",
       summary:
-        "The neighbours that can be reached now, with their links; with `all` every node that this one knows. And the overlays below, with their own neighbours.",
+        "The neighbours that can be reached now, with their links; with `all` every node that this one knows. And the overlays below, with their own neighbours, and the channels that all in earshot share, with who is heard there.",
       access: readable,
       query: schemas.peersQuery,
       answers: [{ status: 200, description: "peers", schema: schemas.peers }],
@@ -61,6 +61,7 @@ function stateRoutes(): Route[] {
         jsonResponse({
           peers: view.peers(query.all === "true" ? "all" : "reachable"),
           overlays: view.overlays(),
+          channels: view.channels(),
         }),
     }),
     defineRoute({

@@ -12,6 +12,7 @@ import type {
   MemberView,
   MessageView,
   NameView,
+  ChannelView,
   OverlayView,
   PeerView,
   ReloadView,
@@ -153,7 +154,34 @@ export const overlay = z.object({
     )
     .describe("neighbours within the overlay, which need not be nodes of the mesh"),
 }) satisfies z.ZodType<OverlayView>;
-export const peers = z.object({ peers: z.array(peer), overlays: z.array(overlay) });
+export const channel = z.object({
+  transport: z.string(),
+  rate: z.number().positive().describe("on the air, bits per second"),
+  utilisation: z.number().min(0).max(1).describe("part of the last minutes in which it was busy"),
+  nodes: count.describe("of the mesh that share it, this one among them"),
+  control: z
+    .object({
+      share: z.number().min(0).max(1).describe("of the channel, what it earns"),
+      saved_seconds: z.number().describe("of airtime; below 0: owed"),
+      uses: z.array(z.object({ use: z.string(), seconds: z.number(), refused: count })),
+    })
+    .describe("what is neither mail nor receipt, of this node"),
+  heard: z
+    .array(
+      z.object({
+        id: nodeId.nullable(),
+        callsign: z.string().nullable(),
+        address: z.string(),
+        gateway: z.boolean(),
+      }),
+    )
+    .describe("by their beacons, which prove nothing; id: null where this node never wrote to them"),
+}) satisfies z.ZodType<ChannelView>;
+export const peers = z.object({
+  peers: z.array(peer),
+  overlays: z.array(overlay),
+  channels: z.array(channel),
+});
 
 export const memberStates = ["alive", "suspect", "failed", "left"] as const;
 export const member = z.object({

@@ -140,6 +140,29 @@ export class FakeNode implements NodeView {
     };
   }
 
+  channels() {
+    return [
+      {
+        transport: "lora",
+        rate: 1_074,
+        utilisation: 0.034,
+        nodes: 3,
+        control: {
+          share: 0.002,
+          saved_seconds: 3.5,
+          uses: [
+            { use: "handshakes", seconds: 4.2, refused: 1 },
+            { use: "beacons", seconds: 1.5, refused: 0 },
+          ],
+        },
+        heard: [
+          { id: null, callsign: null, address: "meshtastic://0a1b2c3d", gateway: true },
+          { id: null, callsign: null, address: "meshtastic://0a1b2c3e", gateway: false },
+        ],
+      },
+    ];
+  }
+
   overlays() {
     return [
       {

@@ -17,4 +17,6 @@ export interface Channels {
   backoff(endpoint: string, isPermanent: boolean): BackoffOptions | undefined;
   /** Who is heard on a channel now, by the names of beacons. */
   heardOn(medium: Medium): readonly Heard[];
+  /** Who has that name on a channel; undefined: nobody whom this node has written to, or has a link to. */
+  idOf(who: string): NodeId | undefined;
 }

@@ -227,6 +227,16 @@ describe("output for people", () => {
       yggdrasil (transports.overlay) 200:1::2
       PEER      STATE  REACHED                  RTT
       200:3::4  up     -> tls://192.0.2.7:9001  1.50 ms
+
+      channel (transports.lora) 3.4 % busy, 3 nodes
+      control may take 0.2 %, 3.5 s saved
+      CONTROL     TOOK   REFUSED
+      handshakes  4.2 s  1
+      beacons     1.5 s  0
+
+      HEARD  CALLSIGN  ADDRESS                ROLE
+      -      -         meshtastic://0a1b2c3d  gateway
+      -      -         meshtastic://0a1b2c3e  -
       "
     `);
     expect((await godwit("peers --all")).out).toMatchInlineSnapshot(`
@@ -237,6 +247,16 @@ describe("output for people", () => {
       yggdrasil (transports.overlay) 200:1::2
       PEER      STATE  REACHED                  RTT
       200:3::4  up     -> tls://192.0.2.7:9001  1.50 ms
+
+      channel (transports.lora) 3.4 % busy, 3 nodes
+      control may take 0.2 %, 3.5 s saved
+      CONTROL     TOOK   REFUSED
+      handshakes  4.2 s  1
+      beacons     1.5 s  0
+
+      HEARD  CALLSIGN  ADDRESS                ROLE
+      -      -         meshtastic://0a1b2c3d  gateway
+      -      -         meshtastic://0a1b2c3e  -
       "
     `);
     const clock = new ManualClock(Date.parse("2026-01-01T00:05:00.000Z"));

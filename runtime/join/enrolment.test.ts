@@ -1,9 +1,10 @@
 import { describe, expect, test } from "bun:test";
-import type { GodwitError } from "@godwit/sdk";
+import type { GodwitError, Medium } from "@godwit/sdk";
 import { inviteKey, signRedemption } from "../identity/invite.ts";
 import { encodeRecord } from "../identity/record.ts";
 import { generateIdentity, verifySignature } from "../identity/keys.ts";
 import { parseToken } from "../identity/token.ts";
+import { Airtime } from "../kernel/airtime.ts";
 import { ManualClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
@@ -66,6 +67,7 @@ function member(
     signal: new AbortController().signal,
     records,
     secrets: () => secrets,
+    airtime: () => new Airtime(clock),
     connected: () => [],
     tell: () => false,
     isReachable: () => false,
@@ -243,6 +245,42 @@ test("one newcomer gets the secrets, a second with the same token is told that i
   expect(await come(first)).toEqual({ secrets: [SECRET], count: 1 });
   expect(new Set(joined)).toEqual(new Set([first]));
   expect(identity.id).not.toBe(first);
+  enrolment.stop();
+});
+
+test("what a member tells a newcomer on a shared channel counts as control there: the grant, and each refusal", async () => {
+  const clock = new ManualClock(WALL_MS);
+  const airtime = new Airtime(clock);
+  const { enrolment } = member(clock, [configured], { airtime: () => airtime });
+  const medium: Medium = {
+    name: "radio",
+    rateBitsPerSecond: 1_000,
+    airtimeMs: (bytes) => bytes * 8,
+    utilisation: 0,
+    broadcastBytesMax: 200,
+    broadcast: () => true,
+    listen() {},
+  };
+  const budget = airtime.of(medium);
+  const invite = inviteIn(enrolment.issue({ ttlMs: HOUR_MS, uses: 1 }).token);
+  const come = async (of: typeof invite | undefined) => {
+    const before = budget.sums.handshakes.usedMs;
+    const { atMember, atNewcomer } = sessions(of, generateIdentity(random).id);
+    let bytes = 0;
+    enrolment.serve({
+      ...atMember,
+      medium,
+      send(frame) {
+        bytes += frame.length;
+        return atMember.send(frame);
+      },
+    });
+    const outcome = await enrol(atNewcomer, "DUN-B", clock).then(() => "granted", codeOf);
+    return [outcome, bytes > 0 && budget.sums.handshakes.usedMs - before >= bytes * 8];
+  };
+  expect(await come(invite)).toEqual(["granted", true]);
+  expect(budget.savedMs).toBeLessThan(budget.linkMs);
+  expect(await come(invite)).toEqual(["GODWIT_INVITE_USED", true]);
   enrolment.stop();
 });
 

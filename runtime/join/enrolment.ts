@@ -8,6 +8,7 @@ import type { Regard } from "../kernel/room.ts";
 import type { FullTables } from "../kernel/full-tables.ts";
 import { BoundedMap } from "@godwit/sdk/bounded";
 import type { Clock, Log, Random } from "@godwit/sdk";
+import type { Airtime } from "../kernel/airtime.ts";
 import {
   INVITE_ID_BYTES,
   INVITE_USES_MAX,
@@ -73,6 +74,8 @@ export interface EnrolmentDeps {
   readonly records: RecordBook;
   /** Live network secrets, newest first; none: an open mesh. */
   secrets(): readonly LiveSecret[];
+  /** Of the channels that all in earshot share. */
+  airtime(): Airtime;
   /** To a neighbour, borrowed. False: it was dropped and counted. */
   tell(to: NodeId, frame: Uint8Array): boolean;
   connected(): Iterable<Peer>;
@@ -190,7 +193,7 @@ export class Enrolment {
     const { invite } = session;
     if (invite === undefined || this.#deps.signal.aborted || this.#sessions.size >= ENROLMENTS_MAX) {
       session.open({ frame() {}, drain() {}, closed() {} });
-      session.send(encodeEnrolRefuse(EnrolRefusal.busy));
+      this.#send(session, encodeEnrolRefuse(EnrolRefusal.busy));
       return session.close();
     }
     this.#sessions.add(session);
@@ -245,7 +248,7 @@ export class Enrolment {
     const refusal = outcome === "granted" ? this.#grant(session) : outcome;
     this.#enrolments.add(1, { outcome: refusal ?? "granted" });
     if (refusal !== undefined) {
-      session.send(encodeEnrolRefuse(EnrolRefusal[refusal]));
+      this.#send(session, encodeEnrolRefuse(EnrolRefusal[refusal]));
       session.flush();
       return;
     }
@@ -288,9 +291,16 @@ export class Enrolment {
     };
     const frame = encodeEnrolGrant(grant, session.frameBytesMax);
     if (frame === undefined) return "noRoom";
-    session.send(frame);
+    this.#send(session, frame);
     session.flush();
     return undefined;
+  }
+
+  /** Whoever was let in needs all of it at once: what it costs is owed, and paid back by silence. */
+  #send(session: Session, frame: Uint8Array): void {
+    const budget = session.medium && this.#deps.airtime().of(session.medium);
+    budget?.charge(budget.costMs(frame.length, true), "handshakes");
+    session.send(frame);
   }
 
   #candidates(): AddressCandidate[] {

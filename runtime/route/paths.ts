@@ -354,7 +354,10 @@ export class Paths {
     for (const question of this.#questions.due()) {
       const own = question.own!;
       const nowMs = this.#core.now();
-      if (this.#core.table.get(question.id)?.any.primary !== undefined) question.own = undefined;
+      // Whoever has a gateway needs no path.
+      const hasDefault = this.#parts.slow.defaultHops.length > 0;
+      if (hasDefault || this.#core.table.get(question.id)?.any.primary !== undefined)
+        question.own = undefined;
       else if (own.lookedForAtMs === undefined) {
         own.lookedForAtMs = nowMs;
         this.#core.deps.onWaiting?.(question.id);

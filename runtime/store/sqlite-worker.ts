@@ -68,6 +68,7 @@ class StoreFile {
   /** By this file, and by those of before a salvage. */
   #recounts = 0;
   #hasNews = false;
+  #grantedBytes = 0;
   #hasSecrets = false;
   readonly #secrets = new SecretTables();
 
@@ -126,7 +127,7 @@ class StoreFile {
     const values = new Map<number, WireValue>();
     try {
       const restated = entries.some(({ kind }) => kind === "restate") ? RESTATE_BYTES : 0;
-      this.#makeRoom(isFold, pack.length + restated);
+      if (entries.some(isWrite)) this.#makeRoom(isFold, pack.length + restated);
       this.#rows.transaction(() => {
         for (const [index, entry] of entries.entries()) {
           if (entry.kind !== "commit") values.set(index, this.#read(entry));
@@ -230,7 +231,16 @@ class StoreFile {
 
   /** See `FromWorker`. */
   get grantBytes(): number {
-    return this.#room.grantBytes();
+    return (this.#grantedBytes = this.#room.grantBytes());
+  }
+
+  /** What was told last. */
+  get grantedBytes(): number {
+    return this.#grantedBytes;
+  }
+
+  get hasNews(): boolean {
+    return this.#hasNews;
   }
 
   get isShort(): boolean {
@@ -412,14 +422,19 @@ function look(open: StoreFile): void {
   });
 }
 
+const isWrite = ({ kind }: WireEntry): boolean => kind === "commit" || kind === "restate";
+
 function handleBatch(open: StoreFile, batch: Batch): void {
   const { failures, values } = open.run(batch);
-  look(open);
+  const hasWritten = batch.entries.some(isWrite);
+  // What was read changed nothing about the room, for which the medium would be asked three times.
+  if (hasWritten || open.hasNews) look(open);
   const transfer = [...values.values()].flatMap((value) =>
     value instanceof Uint8Array && value.length > 0 ? [value.buffer as ArrayBuffer] : [],
   );
-  answer({ kind: "batch", failures, values: [...values], grantBytes: open.grantBytes }, transfer);
-  if (batch.entries.every(({ kind }) => kind !== "commit" && kind !== "restate")) return;
+  const grantBytes = hasWritten ? open.grantBytes : open.grantedBytes;
+  answer({ kind: "batch", failures, values: [...values], grantBytes }, transfer);
+  if (!hasWritten) return;
   open.noteDeleted(batch.entries);
   // After the answer, because nobody needs to wait for it.
   quietly(() => open.emptyLogIfBusy());

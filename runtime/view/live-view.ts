@@ -16,6 +16,7 @@ import type {
   NameView,
   NodeEvent,
   NodeView,
+  ChannelView,
   OverlayView,
   PeerView,
   ProgressView,
@@ -35,6 +36,7 @@ import { shownProof } from "../custody/source/proofs.ts";
 import { healthOf, type Trouble } from "./health.ts";
 import { outboxReason } from "./lives.ts";
 import { memberViews } from "./members.ts";
+import { channelViews } from "./channels.ts";
 import { overlayAddress, overlayViews } from "./overlays.ts";
 import { meshAddress } from "../membership/address.ts";
 import { metViews, reachableViews } from "./peers.ts";
@@ -157,6 +159,10 @@ export class LiveView implements NodeView {
 
   overlays(): OverlayView[] {
     return overlayViews(this.#deps.host.running);
+  }
+
+  channels(): ChannelView[] {
+    return channelViews(this.#deps.mesh.channels, (id) => this.#callsignOf(id));
   }
 
   members(): MemberView[] {

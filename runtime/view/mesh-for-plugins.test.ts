@@ -107,3 +107,16 @@ test("a station without a route of its own is reachable over the default route o
   hops = [];
   expect(backend.stations()).toMatchObject([{ id, isReachable: false, via: undefined }]);
 });
+
+test("a service is told how many hops of a message nobody noted, and 0 where each was", async () => {
+  const entries = new Map<string, object>([
+    ["whole", { id: "whole", trace: [] }],
+    ["slow", { id: "slow", trace: [], hopsUntraced: 2 }],
+  ]);
+  const inbox = { get: async (id: string) => entries.get(id) };
+  const mesh = { custody: { inbox }, records: new Map() } as unknown as Mesh;
+  const self = { id: "a" as NodeId, callsign: undefined, location: undefined, network: "test", version: "0" };
+  const backend = createMeshBackend(self, mesh, { on: () => () => {} });
+  expect((await backend.inbox.get("whole"))!.hopsUntraced).toBe(0);
+  expect((await backend.inbox.get("slow"))!.hopsUntraced).toBe(2);
+});

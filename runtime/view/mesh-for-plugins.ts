@@ -39,6 +39,7 @@ export function createMeshBackend(
     createdAtMs: entry.createdAtMs,
     deliveredAtMs: entry.deliveredAtMs,
     trace: hops(entry.trace),
+    hopsUntraced: entry.hopsUntraced ?? 0,
   });
   const outgoing = (entry: OutboxEntry): SentMessage => ({
     id: entry.id,

@@ -89,6 +89,8 @@ export interface IncomingMessage {
   readonly deliveredAtMs: number;
   /** Where it was, the sender first. Relays write it and could lie. */
   readonly trace: readonly MeshHop[];
+  /** Links before the first of the trace that nobody noted, as over slow links: 0 where it is whole. */
+  readonly hopsUntraced: number;
 }
 
 export type SentState = "queued" | "relayed" | "delivered" | "expired" | "refused" | "withdrawn";

@@ -184,6 +184,7 @@ export class FakeMesh implements Mesh {
       createdAtMs: nowMs,
       deliveredAtMs: nowMs,
       trace: [{ id: from, callsign: "NYC-C", atMs: nowMs }],
+      hopsUntraced: 0,
       ...more,
     };
     this.#messages.set(id, { message, body: bytes });

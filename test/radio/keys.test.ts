@@ -56,6 +56,19 @@ test("between two ends: AES-CCM, and nothing that was changed opens", () => {
   expect(openFrom(KEY, 1, 2, new Uint8Array(11))).toBeUndefined();
 });
 
+test("a packet between two ends is that of the firmware's own test", () => {
+  const bytes = (text: string) => new Uint8Array(Buffer.from(text, "hex"));
+  const key = sharedKey(
+    bytes("a00330633e63522f8a4d81ec6d9d1e6617f6c8ffd3a4c698229537d44e522277"),
+    bytes("db18fc50eea47f00251cb784819a3cf5fc361882597f589f0d7ff820e8064457"),
+  );
+  expect(hex(key)).toStartWith("777b1545c9d6f9a2");
+  const sealed = bytes("40df24abfcc30a17a3d9046726099e796a1c036a792b");
+  expect(hex(openFrom(key, 0x0929, 0x13b2_d662, sealed)!)).toBe("08011204746573744800");
+  const extra = new DataView(sealed.buffer).getUint32(sealed.length - 4, true);
+  expect(sealFor(key, 0x0929, 0x13b2_d662, extra, bytes("08011204746573744800"))).toEqual(sealed);
+});
+
 test("both ends come to one key, and a node number is the CRC-32 of a public one", () => {
   const random = seededRandom(1);
   const [a, b] = [newKeyPair(random), newKeyPair(random)];

@@ -94,7 +94,7 @@ export class EmulatedRadio implements Station<Uint8Array> {
   readonly #phone: Phone;
   readonly #sealing: Sealing;
   readonly #admin: AdminModule;
-  readonly #cables = new Set<Cable>();
+  readonly #cables = new Map<Cable, "cable" | "network">();
   readonly #tcpPorts: TcpPort[] = [];
   readonly #serialPorts = new Set<SerialPort>();
   #modules: Modules;
@@ -196,13 +196,13 @@ export class EmulatedRadio implements Station<Uint8Array> {
   /** 0: a port that is free. */
   async listenTcp(options: { host?: string; port?: number } = {}): Promise<TcpPort> {
     const { host = "127.0.0.1", port = 0 } = options;
-    const listening = await listenTcp({ host, port }, (wire) => this.#connect(wire));
+    const listening = await listenTcp({ host, port }, (wire) => this.#connect(wire, "network"));
     this.#tcpPorts.push(listening);
     return listening;
   }
 
   openPty(options: { link?: string } = {}): SerialPort {
-    const port = openSerial({ link: options.link }, (wire) => this.#connect(wire));
+    const port = openSerial({ link: options.link }, (wire) => this.#connect(wire, "cable"));
     this.#serialPorts.add(port);
     return port;
   }
@@ -212,18 +212,21 @@ export class EmulatedRadio implements Station<Uint8Array> {
     const { time } = this.#air;
     let isOver = false;
     const later = (fn: () => void) => void time.after(0, () => (isOver ? undefined : fn()));
-    const cable = this.#connect({
-      write: (bytes) => {
-        const own = bytes.slice();
-        later(() => client.data(own));
-        return true;
+    const cable = this.#connect(
+      {
+        write: (bytes) => {
+          const own = bytes.slice();
+          later(() => client.data(own));
+          return true;
+        },
+        close: () =>
+          later(() => {
+            isOver = true;
+            client.closed("the radio closed the connection");
+          }),
       },
-      close: () =>
-        later(() => {
-          isOver = true;
-          client.closed("the radio closed the connection");
-        }),
-    });
+      "cable",
+    );
     if (cable === undefined) later(() => client.closed("the radio is off"));
     return {
       write: (bytes) => {
@@ -240,6 +243,7 @@ export class EmulatedRadio implements Station<Uint8Array> {
   /** As after a fault, an update, or because its owner wants it: connections by network end, those by cable hear that it is back. */
   reboot(options: { firmware?: Firmware; behaviour?: Partial<Behaviour> } = {}): void {
     this.#off();
+    for (const [cable, by] of [...this.#cables]) if (by === "network") cable.close();
     if (options.firmware !== undefined) this.#behaviour = behaviours[options.firmware];
     this.#behaviour = { ...this.#behaviour, ...options.behaviour };
     this.#timer = this.#air.time.after(this.options.bootMs ?? BOOT_MS, () => this.#boot());
@@ -248,7 +252,7 @@ export class EmulatedRadio implements Station<Uint8Array> {
   /** No current: whoever was connected finds nothing. */
   unplug(): void {
     this.#off();
-    for (const cable of this.#cables) cable.close();
+    for (const cable of [...this.#cables.keys()]) cable.close();
     for (const port of this.#serialPorts) port.close();
     this.#serialPorts.clear();
   }
@@ -266,6 +270,7 @@ export class EmulatedRadio implements Station<Uint8Array> {
 
   #off(): void {
     this.#timer?.cancel();
+    this.#timer = undefined;
     this.#isOn = false;
     this.#modules.stop();
     this.router.clear();
@@ -274,17 +279,19 @@ export class EmulatedRadio implements Station<Uint8Array> {
   }
 
   #boot(): void {
+    this.#timer = undefined;
     this.#boots++;
     this.#sealing.forgetChannels();
     this.#isOn = true;
     [this.airtime, this.transmitter, this.router, this.#modules] = this.#newLife();
     this.nodes.touch(this.number);
     this.#modules.start();
-    for (const cable of this.#cables) cable.tellRebooted();
+    for (const cable of this.#cables.keys()) cable.tellRebooted();
   }
 
-  #connect(wire: Wire): Cable | undefined {
-    if (!this.#isOn && this.#timer === undefined) return undefined;
+  /** By cable there is somebody as soon as there is current, by the network when it has started. */
+  #connect(wire: Wire, by: "cable" | "network"): Cable | undefined {
+    if (!this.#isOn && (by === "network" || this.#timer === undefined)) return undefined;
     const cable = new Cable({
       time: this.#air.time,
       random: this.#random,
@@ -293,7 +300,7 @@ export class EmulatedRadio implements Station<Uint8Array> {
       phone: this.#phone,
       onEnd: (it) => this.#cables.delete(it),
     });
-    this.#cables.add(cable);
+    this.#cables.set(cable, by);
     return cable;
   }
 

@@ -66,6 +66,21 @@ test("a new connection ends the one before", async () => {
   await until(() => second.isConfigured);
 });
 
+test("a reboot ends a connection, and until it has started there is none", async () => {
+  const radio = newEther().radio({ bootMs: 50 });
+  const { port } = await radio.listenTcp();
+  const { client } = await dial(port);
+  radio.reboot();
+  await until(() => client.closed !== undefined);
+  const { client: early } = await dial(port);
+  await until(() => early.closed !== undefined || radio.isOn);
+  await until(() => radio.isOn);
+  const { client: again } = await dial(port);
+  again.say({ case: "wantConfigId", value: 2 });
+  await until(() => again.isConfigured);
+  expect(again.all("myInfo")[0]?.rebootCount).toBe(2);
+});
+
 test("the same over a serial port, which vanishes when the radio is unplugged", async () => {
   const radio = newEther().radio();
   const { path } = radio.openPty();

@@ -8,6 +8,7 @@ import type { GodwitError, Pipe } from "@godwit/sdk";
 import { generateIdentity, verifySignature, type Identity } from "../../runtime/identity/keys.ts";
 import { encodeRecord } from "../../runtime/identity/record.ts";
 import { parseToken } from "../../runtime/identity/token.ts";
+import { Airtime } from "../../runtime/kernel/airtime.ts";
 import { ManualClock } from "../../runtime/kernel/clock.ts";
 import { godwitError } from "../../runtime/kernel/errors.ts";
 import { silentLog } from "../../runtime/kernel/log.ts";
@@ -73,6 +74,7 @@ class MeshMember {
       identity: this.identity,
       network: NETWORK,
       clock: world.clock,
+      airtime: () => new Airtime(world.clock),
       time: testTime(world.clock).time,
       random: world.random,
       log: silentLog,

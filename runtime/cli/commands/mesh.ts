@@ -3,6 +3,7 @@ import type {
   HealthView,
   MemberView,
   NameView,
+  ChannelView,
   OverlayView,
   PeerView,
   ReloadView,
@@ -123,7 +124,7 @@ export const peers: CommandModule = {
   async run(context) {
     const answer = await (
       await context.client()
-    ).call<{ peers: PeerView[]; overlays?: OverlayView[] }>(
+    ).call<{ peers: PeerView[]; overlays?: OverlayView[]; channels?: ChannelView[] }>(
       "GET",
       context.isSet("all") ? "/mesh/peers?all=true" : "/mesh/peers",
     );
@@ -151,11 +152,41 @@ export const peers: CommandModule = {
         spareColumn("SEEN"),
       ];
       const nodes = table(header, rows, context.paint);
-      return [nodes, ...(value.overlays ?? []).map((overlay) => overlayText(context, overlay))].join("\n");
+      // A node of before this release knows of neither.
+      return [
+        nodes,
+        ...(value.overlays ?? []).map((overlay) => overlayText(context, overlay)),
+        ...(value.channels ?? []).map((channel) => channelText(context, channel)),
+      ].join("\n");
     });
     return exitCodes.fine;
   },
 };
+
+const percent = (part: number): string => `${Math.round(part * 1_000) / 10} %`;
+
+/** A channel that all in earshot share: what control of this node took of it, and who is heard there. */
+function channelText(context: CommandContext, channel: ChannelView): string {
+  const { transport, utilisation, nodes, control, heard } = channel;
+  const title = `channel (transports.${transport}) ${percent(utilisation)} busy, ${nodes} nodes`;
+  const budget = `control may take ${percent(control.share)}, ${control.saved_seconds} s saved`;
+  const uses = control.uses
+    .filter(({ seconds, refused }) => seconds > 0 || refused > 0)
+    .map(({ use, seconds, refused }) => [use, `${seconds} s`, `${refused}`]);
+  const rows = heard.map(({ id, callsign, address, gateway }) => [
+    id === null ? "-" : render.short(id),
+    callsign ?? "-",
+    address,
+    gateway ? "gateway" : "-",
+  ]);
+  const parts = [
+    render.safeLine(title),
+    render.safeLine(budget),
+    ...(uses.length === 0 ? [] : [table(["CONTROL", "TOOK", "REFUSED"], uses, context.paint)]),
+    table(["HEARD", "CALLSIGN", "ADDRESS", stateColumn("ROLE")], rows, context.paint),
+  ];
+  return parts.join("\n");
+}
 
 /** An overlay below, with its own neighbours. */
 function overlayText(

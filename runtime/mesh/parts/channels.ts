@@ -158,6 +158,14 @@ class SharedChannels implements Channels {
     return this.#channels.get(medium)?.beacons.earshot.all ?? [];
   }
 
+  idOf(who: string): NodeId | undefined {
+    for (const { session } of this.#links.keys())
+      if (this.#isNameOf(who, session.remote)) return session.remote;
+    for (const id of this.#names.keys())
+      if (this.#names.get(id)?.some(([, name]) => name === who) === true) return id;
+    return undefined;
+  }
+
   isWanted(endpoint: string, knownId: NodeId | undefined): boolean {
     if (this.airtime.at(endpoint) === undefined) return true;
     const tried = this.#tried.get(endpoint);

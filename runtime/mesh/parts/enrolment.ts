@@ -21,6 +21,7 @@ export function enrolmentPart({ mesh, deps, kept, scope }: PartContext): PartOf<
     signal: scope.signal,
     records: kept.records,
     secrets: () => deps.liveSecrets(),
+    airtime: () => mesh.channels.airtime,
     tell: (to, frame) => mesh.peers.tell(to, "control", frame, "redemptions"),
     connected: () => mesh.peers.connected,
     isReachable: (id) => mesh.router.reachable(id),

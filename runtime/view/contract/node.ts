@@ -58,6 +58,29 @@ export interface StatusView extends RestartView {
   advice: string[];
 }
 
+/** A channel that everybody in earshot shares. */
+export interface ChannelView {
+  /** Instance of the transport. */
+  transport: string;
+  /** On the air, bits per second. */
+  rate: number;
+  /** Part of the last minutes in which it was busy, whoever sent. */
+  utilisation: number;
+  /** Nodes of the mesh that share it, this one among them. */
+  nodes: number;
+  /** What is neither mail nor receipt, of this node. */
+  control: {
+    /** Part of the channel that it earns. */
+    share: number;
+    /** Airtime that is saved; below 0: owed. */
+    saved_seconds: number;
+    /** Since the start. `refused`: so often there was no airtime. */
+    uses: { use: string; seconds: number; refused: number }[];
+  };
+  /** By their beacons, which prove nothing. */
+  heard: { id: NodeId | null; callsign: string | null; address: string; gateway: boolean }[];
+}
+
 export interface OverlayView {
   /** Instance and type of the transport that it carries. */
   transport: string;
@@ -331,6 +354,8 @@ export interface NodeView {
   peers(which: "reachable" | "all"): PeerView[];
   /** Networks that carry transports, with their own neighbours. */
   overlays(): OverlayView[];
+  /** Channels that all in earshot share, and who is heard there. */
+  channels(): ChannelView[];
   routes(): RouteView[];
   /** `node` is an id, a callsign or a 10-character short id. Throws GODWIT_NAME_UNKNOWN or GODWIT_ADDRESS_INVALID. */
   why(node: string): WhyView;
