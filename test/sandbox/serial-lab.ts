@@ -41,8 +41,13 @@ export class SerialNode {
       permissions: ["serial:*"],
       code: await bundle("serial"),
     });
-    await node.start(60_000);
-    await untilRunning(node, ["discovery.serial"]);
+    try {
+      await node.start(60_000);
+      await untilRunning(node, ["discovery.serial"]);
+    } catch (error) {
+      await cable.unplug();
+      throw error;
+    }
     return new SerialNode(node, cable);
   }
 
