@@ -276,7 +276,8 @@ class StoreFile {
   /** Without room it is tried again in the next quiet moment. */
   #overwriteSecrets(nowMs: number): void {
     quietly(() => {
-      this.#hasSecrets ||= this.#secrets.rewrite(this.#db, nowMs, (bytes) => this.#room.makeForRest(bytes));
+      if (this.#secrets.rewrite(this.#db, nowMs, (bytes) => this.#room.makeForRest(bytes)))
+        this.#hasSecrets = true;
     });
   }
 

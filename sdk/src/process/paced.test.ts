@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { systemClock } from "../../../runtime/kernel/clock.ts";
+import { ManualClock, systemClock } from "../../../runtime/kernel/clock.ts";
 import { spawnProcess } from "../../../runtime/init/spawn.ts";
 import { readPaced } from "./paced.ts";
 
@@ -50,4 +50,24 @@ test("all of it comes, in order", async () => {
   const got: Uint8Array[] = [];
   await readPaced(new Blob([sent]).stream(), systemClock, (bytes) => void got.push(bytes.slice()));
   expect(Buffer.concat(got).equals(sent)).toBe(true);
+});
+
+test("what is said slowly is heard at once, however long it took to say", async () => {
+  const clock = new ManualClock();
+  const words = new TransformStream<Uint8Array, Uint8Array>();
+  const writer = words.writable.getWriter();
+  let heard = 0;
+  const reading = readPaced(words.readable, clock, (bytes) => void (heard += bytes.length));
+  const say = async (bytes: number) => {
+    await writer.write(new Uint8Array(bytes));
+    await clock.advance(2);
+  };
+  for (let minute = 0; minute < 10; minute++) {
+    await say(2_048);
+    await clock.advance(60_000);
+  }
+  await say(100);
+  expect(heard).toBe(10 * 2_048 + 100);
+  await writer.close();
+  await reading;
 });

@@ -3,7 +3,7 @@ import type { Clock } from "../clock.ts";
 
 /** Taken before others get their turn. */
 const TURN_BYTES = 16 * 1024;
-/** After a turn nothing is taken for so many times as long as it took. */
+/** After a turn nothing is taken for so many times as long as its bytes kept this thread: what was waited for them does not count. */
 const REST = 3;
 const REST_MS_MIN = 1;
 
@@ -14,18 +14,19 @@ export async function readPaced(
   take: (bytes: Uint8Array) => void,
 ): Promise<void> {
   let left = TURN_BYTES;
-  let startMs = clock.monotonicMs();
+  let tookMs = 0;
   for await (const chunk of stream) {
     for (let at = 0; at < chunk.length;) {
       const piece = chunk.subarray(at, at + left);
+      const startMs = clock.monotonicMs();
       take(piece);
+      tookMs += clock.monotonicMs() - startMs;
       at += piece.length;
       left -= piece.length;
       if (left > 0) continue;
-      const tookMs = clock.monotonicMs() - startMs;
       await new Promise<void>((resolve) => void clock.after(Math.max(REST_MS_MIN, REST * tookMs), resolve));
       left = TURN_BYTES;
-      startMs = clock.monotonicMs();
+      tookMs = 0;
     }
   }
 }
