@@ -3,7 +3,7 @@
  * channel beyond the moment in which its hash is made.
  */
 import { Channel, type Config, type Mesh } from "@meshtastic/protobufs";
-import { channelHash, isPublicPsk, numberOfKey } from "./crypto.ts";
+import { channelHash, isPublicPsk, numberOfKey } from "./names.ts";
 import {
   type Additions,
   bitsPerSecond,

@@ -6,7 +6,7 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Channel, Config, Mesh, Telemetry } from "@meshtastic/protobufs";
 import type { Socket } from "bun";
 import { encodeFrame, FrameReader } from "./frames.ts";
-import { numberOfKey } from "./crypto.ts";
+import { numberOfKey } from "./names.ts";
 
 export const BROADCAST = 0xffff_ffff;
 

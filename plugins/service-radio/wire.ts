@@ -1,5 +1,6 @@
 /** How a radio is reached: bytes both ways. Owns opening by the words of the configuration, and nothing of what the bytes mean. */
 import { GodwitError } from "@godwit/sdk";
+import { claimDescriptor } from "@godwit/sdk/places";
 
 export interface WireHandlers {
   /** Borrowed. */
@@ -26,6 +27,11 @@ export const openTcp =
   (host: string, port: number): OpenWire =>
   async (handlers, signal) => {
     signal.throwIfAborted();
+    try {
+      claimDescriptor("link");
+    } catch (cause) {
+      throw unreachable(`${host}:${port}`, cause);
+    }
     let isOver = false;
     let waiting = Buffer.alloc(0);
     const gone = (why: string) => {

@@ -23,8 +23,6 @@ import { listSerialPorts } from "./list.ts";
 const BAUD_RATE_MAX = 2 ** 31 - 1;
 /** The kernel takes about four KiB; then it is asked again. */
 const FULL_PAUSE_MS = 5;
-/** What came and nobody has read is not asked for beyond this, bytes. */
-const UNREAD_BYTES_MAX = 64 * 1024;
 
 /** As of `@serialport/bindings-interface`, whose declarations do not resolve: those who import this package would have none. */
 export interface SerialOpenOptions {
@@ -116,7 +114,7 @@ export class SerialPortBinding {
       if (done) throw new Error(`${this.openOptions.path} is gone`);
       this.#unread = value;
     }
-    const bytesRead = Math.min(length, this.#unread.length, UNREAD_BYTES_MAX);
+    const bytesRead = Math.min(length, this.#unread.length);
     buffer.set(this.#unread.subarray(0, bytesRead), offset);
     this.#unread = this.#unread.subarray(bytesRead);
     return { buffer, bytesRead };
