@@ -1,12 +1,41 @@
 /** A real node whose plugin, at one level of trust, echoes a serial port that is plugged in and out. */
-import { readdir, readlink } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdtemp, readdir, readlink, realpath, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect } from "bun:test";
+import { afterAll, beforeAll, expect } from "bun:test";
 import { openSerial } from "@godwit/sdk/serial";
 import { systemClock } from "../../runtime/kernel/clock.ts";
-import type { Lab, LabNode } from "../../scripts/lab.ts";
-import { Cable } from "../../sdk/src/serial/testing.ts";
+import { buildGodwit } from "../../scripts/build.ts";
+import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
+import { Cable, socat } from "../../sdk/src/serial/testing.ts";
 import { askPlugin, bundle, install, untilRunning } from "./lab.ts";
+
+export const why = socat === null ? " [skipped: socat is not installed]" : "";
+/** The runtime lets go of the last a little later. */
+export const LATE_DESCRIPTORS = 4;
+
+/** The nodes and the folder of one file of tests; there once its tests run. */
+export function serialPlace(): { readonly lab: Lab; readonly dir: string } {
+  const place: { lab?: Lab; dir?: string } = {};
+  beforeAll(async () => {
+    if (!existsSync(binaryPath)) await buildGodwit(undefined, binaryPath);
+    place.dir = await realpath(await mkdtemp(join(tmpdir(), "godwit-serial-")));
+    place.lab = await Lab.create();
+  }, 120_000);
+  afterAll(async () => {
+    await place.lab?.close();
+    if (place.dir !== undefined) await rm(place.dir, { recursive: true, force: true });
+  });
+  return {
+    get lab() {
+      return place.lab!;
+    },
+    get dir() {
+      return place.dir!;
+    },
+  };
+}
 
 export const levels = ["trusted", "contained", "untrusted"] as const;
 export type Level = (typeof levels)[number];

@@ -1,33 +1,15 @@
 /** A serial port that is unplugged a thousand times in the middle of a frame, at every level of trust, in the compiled node. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync } from "node:fs";
-import { mkdtemp, readdir, readFile, realpath, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { buildGodwit } from "../../scripts/build.ts";
-import { binaryPath, Lab } from "../../scripts/lab.ts";
+import { describe, expect, test } from "bun:test";
+import { readdir, readFile } from "node:fs/promises";
 import { socat } from "../../sdk/src/serial/testing.ts";
-import { expectEcho, levels, SerialNode } from "./serial-lab.ts";
+import { expectEcho, LATE_DESCRIPTORS, levels, SerialNode, serialPlace, why } from "./serial-lab.ts";
 
-const why = socat === null ? " [skipped: socat is not installed]" : "";
 const CYCLES = 1_000;
 const IDLE_MS = 20_000;
 const CPU_SHARE_MAX = 0.005;
 const TICKS_PER_SECOND = 100;
-/** The runtime lets go of the last a little later. */
-const LATE_DESCRIPTORS = 4;
 
-let lab: Lab;
-let dir: string;
-beforeAll(async () => {
-  if (!existsSync(binaryPath)) await buildGodwit(undefined, binaryPath);
-  dir = await realpath(await mkdtemp(join(tmpdir(), "godwit-serial-")));
-  lab = await Lab.create();
-}, 120_000);
-afterAll(async () => {
-  await lab?.close();
-  await rm(dir, { recursive: true, force: true });
-});
+const place = serialPlace();
 
 /** Of a process and those that it started, seconds. */
 async function cpuSecondsOf(pid: number): Promise<number> {
@@ -57,7 +39,7 @@ describe.skipIf(socat === null)(`a serial port in the compiled node${why}`, () =
   test.each(levels)(
     "of a %s plugin is there after each of a thousand plugs, and leaves no descriptor behind",
     async (level) => {
-      const serial = await SerialNode.start(lab, level, dir);
+      const serial = await SerialNode.start(place.lab, level, place.dir);
       await using _ = serial.cable;
       await serial.until("the port to open", ({ isOpen }) => isOpen);
       await expectEcho(serial, 2_000_000);
