@@ -136,7 +136,8 @@ describe("paths on demand", () => {
       expect(Math.max(result.control, result.talkControl)).toBeLessThanOrEqual(0.02);
     });
 
-  for (const seed of [1, 4])
+  // Of 2, 6 and 8 the nodes in the middle have as much to say as they have airtime: what is said again too soon is what others wait for.
+  for (const seed of [1, 2, 4, 6, 8])
     test(`five in a line, seed ${seed}: mail crosses up to four slow links`, () => {
       const result = run("line of five", line(seed, 5));
       expect(result.faults).toEqual([]);
