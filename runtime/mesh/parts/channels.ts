@@ -14,7 +14,7 @@ import type { NodeId } from "../../kernel/ids.ts";
 import type { Observed } from "../../kernel/metrics.ts";
 import { networkKeys } from "../../link/hello.ts";
 import type { Link } from "../../peer/link.ts";
-import { gatewayCode, whoIs } from "../../wire/channel-beacon.ts";
+import { ANY_GATEWAY, gatewayCode, whoIs } from "../../wire/channel-beacon.ts";
 import type { PartContext, PartOf } from "../part.ts";
 
 /** Nodes that mail waited for without a way. */
@@ -22,6 +22,9 @@ const WANTS_MAX = 1_024;
 /** Places on channels that were dialled. */
 const TRIED_MAX = 1_024;
 const NAMES_MAX = 4_096;
+/** Nodes that mail has no way to, and how often one is asked for on a channel that is too busy for beacons before mail for it must come anew. */
+const STUCK_MAX = 64;
+const ASKS_MAX = 16;
 /** A place is wanted for so long once there is a reason, ms. */
 const WANTED_MS = 900_000;
 /** Longest pause between calls to a place that leads nowhere, in times of that: where a newer beacon came since, and where none did. */
@@ -85,6 +88,9 @@ class SharedChannels implements Channels {
   });
   readonly #wants = new BoundedMap<NodeId, true>({ name: "nodes wanted on channels", max: WANTS_MAX });
   readonly #tried = new BoundedMap<string, Tried>({ name: "places tried on channels", max: TRIED_MAX });
+  /** Times that each was asked for. */
+  readonly #stuck = new BoundedMap<NodeId, number>({ name: "nodes asked for on channels", max: STUCK_MAX });
+  #awaitsNames = (): boolean => false;
   #needed = new Set<string>();
   #isSeeking = false;
   #isSoughtForMail = false;
@@ -141,6 +147,7 @@ class SharedChannels implements Channels {
         isKnownByTraffic: (sinceMs) => this.#isKnownByTraffic(medium, sinceMs),
         heard: (heard) => this.#onHeard(medium, heard),
         look: () => this.#look(medium),
+        wanted: () => this.#wanted(medium),
         linkedUnheard: () => this.#linkedUnheard(medium),
         count: (outcome) => this.#counts.add(1, { outcome }),
       }),
@@ -191,8 +198,15 @@ class SharedChannels implements Channels {
         if (heard !== undefined && (isStuck || budget.savedMs >= budget.linkMs))
           this.#call(heard, id, isStuck);
       }
-    if (isStuck) this.#seek(true);
+    if (isStuck) {
+      if (!this.#stuck.has(id)) this.#stuck.set(id, 0);
+      this.#seek(true);
+    }
     return isHeard;
+  }
+
+  awaitNames(areAwaited: () => boolean): void {
+    this.#awaitsNames = areAwaited;
   }
 
   onLinkUp(link: Link): void {
@@ -207,6 +221,7 @@ class SharedChannels implements Channels {
       sentAtMs: nowMs,
     });
     this.#wants.delete(link.session.remote);
+    this.#stuck.delete(link.session.remote);
     this.#tried.delete(link.session.remoteEndpoint);
   }
 
@@ -281,7 +296,27 @@ class SharedChannels implements Channels {
         this.#wants.delete(id);
         return mesh.custody.onRoute(id);
       }
-    if (heard.gateway !== undefined) this.#seek();
+    if (heard.gateway !== undefined) this.#seek(this.#stuck.size > 0 || this.#awaitsNames());
+  }
+
+  /** Whom to ask for there: of those that nothing leads to whoever was asked for least, and without one, where mail is for a name, a gateway. */
+  #wanted(medium: Medium): string | undefined {
+    const { mesh } = this.#context;
+    const earshot = this.#channels.get(medium)?.beacons.earshot;
+    if (earshot === undefined) return undefined;
+    let wanted: NodeId | undefined;
+    for (const [id, times] of this.#stuck) {
+      if (mesh.peers.get(id) !== undefined || mesh.router.reachable(id) || times >= ASKS_MAX)
+        this.#stuck.delete(id);
+      else if (!this.#namesOf(id).some(([, name]) => earshot.get(name) !== undefined))
+        if (wanted === undefined || times < this.#stuck.get(wanted)!) wanted = id;
+    }
+    if (wanted !== undefined) {
+      this.#stuck.renew(wanted, this.#stuck.get(wanted)! + 1);
+      return this.#namesOf(wanted)[0]![1];
+    }
+    const hearsGateway = earshot.all.some(({ gateway }) => gateway !== undefined);
+    return this.#lacksGateway && !hearsGateway && this.#awaitsNames() ? ANY_GATEWAY : undefined;
   }
 
   /** To where the beacon came from; again after pauses that double, so that what leads nowhere costs ever less. */

@@ -295,10 +295,25 @@ describe("ten nodes in earshot that know nothing but what they hear", () => {
     expect(result.links).toBeGreaterThan(3);
   });
 
-  test("with 60 % of foreign traffic nobody says that he is there", () => {
+  test("with 60 % of foreign traffic from the very start mail asks for whom it is for, seldom, and gets its links", () => {
     const result = run("earshot by beacons, 60 % foreign", heard(2, 0.6));
     expect(result.faults).toEqual([]);
-    expect(result.talkShares["beacons"] ?? 0).toBe(0);
-    expect(result.talkControl).toBeLessThan(0.02);
+    // Each asks once in an hour and answers once: nobody says anything for himself.
+    expect(result.talkShares["beacons"] ?? 0).toBeLessThan(0.005);
+    expect(Math.max(result.control, result.talkControl)).toBeLessThan(0.02);
+    expect(result.links).toBeGreaterThan(3);
+    expect(result.outcomes["delivered"]).toBeGreaterThan(10);
+  });
+
+  test("with 60 % of foreign traffic and no mail nobody says that he is there", () => {
+    const result = run("earshot by beacons, 60 % foreign", {
+      ...heard(2, 0.6),
+      practiceMinutes: 0,
+      mailPerHour: 1e-6,
+    });
+    expect(result.faults).toEqual([]);
+    // A station that starts has not heard yet how busy it is.
+    expect(result.control).toBeLessThan(0.0002);
+    expect(result.talkControl).toBe(0);
   });
 });
