@@ -5,7 +5,8 @@
 import { definePlugin, GodwitError } from "@godwit/sdk";
 import { formatPlace, radioConfig } from "./config.ts";
 import { RadioSession } from "./session.ts";
-import { bitsPerSecond, costsOf, idOf, slotMs, whySilent } from "./state.ts";
+import { bitsPerSecond, slotMs } from "./lora.ts";
+import { costsOf, idOf, whySilent } from "./state.ts";
 import { Users } from "./users.ts";
 import { WAKE } from "./frames.ts";
 import { openTcp } from "./wire.ts";
