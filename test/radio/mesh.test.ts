@@ -1,6 +1,6 @@
 /**
  * Simulated meshes over emulated radios: what the plugins, the firmware's queue, its signatures and its limits make of GOALS rows 10 and 11. In virtual time. More
- * of them is mesh.heavy.test.ts, a day of fifty radio-day.long.ts.
+ * of them is mesh-many.test.ts, a day of fifty radio-day.long.ts.
  */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { bridge, line } from "../sim/radio/scenarios.ts";
