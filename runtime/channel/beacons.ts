@@ -13,10 +13,9 @@ import {
   decodeChannelBeacon,
   encodeChannelBeacon,
 } from "../wire/channel-beacon.ts";
-import { BEACON_MAX_MS, Earshot, type Heard } from "./earshot.ts";
+import { Earshot, type Heard } from "./earshot.ts";
+import { BEACON_MAX_MS, BEACON_MIN_MS } from "./presence.ts";
 
-/** Shortest pause, ms: Trickle's Imin. */
-export const BEACON_MIN_MS = 60_000;
 /** Beacons of others that hear the same nodes, within one interval, that make an own one unnecessary: Trickle's k. */
 const REDUNDANCY = 2;
 /** Beacons left out in a row at most: who is gone must be missed some time. */
@@ -43,7 +42,7 @@ export interface BeaconsDeps {
   /** This node's name under that key. */
   ownName(key: Uint8Array): string;
   /** 24 bits, larger at each start. */
-  readonly bootEpoch: number;
+  bootEpoch(): number;
   /** Code of its way into the faster mesh; undefined: it is no gateway. */
   gateway(): number | undefined;
   isNeeded(who: string): boolean;
@@ -225,7 +224,7 @@ export class Beacons {
     const key = keys()[0]!;
     const who = ownName(key);
     const said = gateway();
-    const number = bootEpoch * 2 ** 24 + ++this.#counter;
+    const number = bootEpoch() * 2 ** 24 + ++this.#counter;
     const beacon = { who, number, gateway: said, earshot: this.earshot.sumWith(who), asks };
     if (!medium.broadcast(encodeChannelBeacon(key, beacon))) {
       budget.charge(-costMs, "beacons");
