@@ -36,6 +36,7 @@ class Node {
       isNeeded: (who) => this.needed.has(who),
       isKnownByTraffic: () => this.isKnownByTraffic,
       heard() {},
+      passedOver() {},
       look() {},
       linkedUnheard: () => 0,
       count: (outcome) => (this.counts[outcome] = (this.counts[outcome] ?? 0) + 1),
