@@ -37,6 +37,7 @@ class Node {
       isNeeded: (who) => this.needed.has(who),
       isKnownByTraffic: () => this.isKnownByTraffic,
       heard() {},
+      passedOver() {},
       look() {},
       linkedUnheard: () => 0,
       wanted: () => this.wanted,

@@ -11,25 +11,36 @@ import { BeaconNumbers } from "./numbers.ts";
 import { HEARD_FOR_MS } from "./presence.ts";
 
 export const HEARD_MAX = 256;
+/** Of one name. */
+const PLACES_MAX = 4;
 /** Names that were not known are taken at this pace, and so many at once: each may make this node speak. */
 const NEW_NAMES = { burst: 16, perSecond: 1 / 60 };
 
-export interface Heard {
-  readonly who: string;
-  /** Where its last beacon came from. */
-  from: string;
+/** Where somebody says a name. Its owner is one of them, and only a handshake shows which. */
+export interface Place {
+  readonly from: string;
+  /** As was said there last. */
   gateway: number | undefined;
-  /** By `quietMs` of the channel. */
-  heardAtMs: number;
-  /** Its last beacon, and the first since it was not there, monotonic ms. */
+  /** When, and when first; monotonic ms. */
   spokeAtMs: number;
   readonly sinceMs: number;
 }
 
+export interface Heard {
+  readonly who: string;
+  /** Where its last beacon that counted came from. */
+  from: string;
+  gateway: number | undefined;
+  /** By `quietMs` of the channel. */
+  heardAtMs: number;
+  /** Also those whose beacons did not count: what is said in a name hides nobody. The last that spoke is the last. */
+  readonly places: ReadonlyMap<string, Place>;
+}
+
 interface Held extends Heard {
+  readonly places: Map<string, Place>;
   /** When one of its beacons counted for nothing last, by `quietMs`. */
   passedOverAtMs: number;
-  sinceMs: number;
   readonly numbers: BeaconNumbers;
 }
 
@@ -93,18 +104,17 @@ export class Earshot {
 
   hear({ who, number, gateway }: ChannelBeacon, from: string): Hearing {
     const heardAtMs = this.#deps.quietMs();
-    const spokeAtMs = this.#deps.clock.monotonicMs();
+    const nowMs = this.#deps.clock.monotonicMs();
     const held = this.#heard.get(who);
     if (held !== undefined) {
+      if (!held.numbers.knows(number)) notePlace(held, from, gateway, nowMs);
       // Who repeats an old one keeps nobody alive and moves nobody.
-      if (!held.numbers.take(number, spokeAtMs)) {
+      if (!held.numbers.take(number, nowMs)) {
         held.passedOverAtMs = heardAtMs;
         return "passed-over";
       }
-      const isNew = !this.isThere(held);
-      const outcome = isNew ? "new" : held.gateway === gateway ? "same" : "changed";
-      Object.assign(held, { from, gateway, heardAtMs, spokeAtMs });
-      if (isNew) held.sinceMs = spokeAtMs;
+      const outcome = !this.isThere(held) ? "new" : held.gateway === gateway ? "same" : "changed";
+      Object.assign(held, { from, gateway, heardAtMs });
       this.#room.renew(who);
       return outcome;
     }
@@ -113,9 +123,10 @@ export class Earshot {
     this.#forgetGone();
     if (!this.#room.admit(who, share)) return "passed-over";
     const numbers = new BeaconNumbers();
-    numbers.take(number, spokeAtMs);
-    const heard = { who, from, gateway, heardAtMs, spokeAtMs, sinceMs: spokeAtMs, numbers };
-    this.#heard.set(who, { ...heard, passedOverAtMs: Number.NEGATIVE_INFINITY });
+    numbers.take(number, nowMs);
+    const places = new Map([[from, { from, gateway, spokeAtMs: nowMs, sinceMs: nowMs }]]);
+    const passedOverAtMs = Number.NEGATIVE_INFINITY;
+    this.#heard.set(who, { who, from, gateway, heardAtMs, places, numbers, passedOverAtMs });
     return "new";
   }
 
@@ -138,4 +149,13 @@ export class Earshot {
       this.#room.leave(who);
     }
   }
+}
+
+/** The one that was silent for longest gives way. */
+function notePlace({ places }: Held, from: string, gateway: number | undefined, nowMs: number): void {
+  const sinceMs = places.get(from)?.sinceMs ?? nowMs;
+  places.delete(from);
+  places.set(from, { from, gateway, spokeAtMs: nowMs, sinceMs });
+  if (places.size <= PLACES_MAX) return;
+  for (const oldest of places.keys()) return void places.delete(oldest);
 }

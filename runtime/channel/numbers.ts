@@ -25,6 +25,11 @@ export class BeaconNumbers {
   #said: Said[] = [];
   #newestAtMs = Number.NEGATIVE_INFINITY;
 
+  /** It was heard, and is kept. */
+  knows(number: number): boolean {
+    return this.#said.some((said) => said.number === number);
+  }
+
   /** Takes a number, heard at a monotonic time. False: it was heard before, or is older than all that count. */
   take(number: number, nowMs: number): boolean {
     if (nowMs - this.#newestAtMs >= FORGOTTEN_MS) this.#said = [];

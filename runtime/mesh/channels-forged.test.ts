@@ -121,6 +121,23 @@ test("gateways that are invented, at no cost and for ever, keep nobody from the 
   await world.stop();
 });
 
+test("a name that a liar said first, and goes on with, is called where its owner says it", async () => {
+  const world = new ChannelWorld(27);
+  const core = await world.core();
+  const gateway = await world.node();
+  const liar = world.channel.station();
+  world.wire(gateway, core);
+  const edge = await world.node();
+  let minutes = 0;
+  for (; minutes < 24 * 60 && !edge.mesh.router.hasDefaultRoute; minutes++) {
+    if (minutes % 10 === 0) forge(liar, nameOf(gateway), { number: HIGHEST - 2_000 + minutes });
+    await world.clock.advance(minutes === 0 ? 1_000 : 60_000);
+  }
+  expect(minutes).toBeLessThan(3 * 60);
+  expect(edge.mesh.peers.get(gateway.identity.id)).toBeDefined();
+  await world.stop();
+});
+
 test("whoever says that he is another is called in its place, and the other is called where it signed that it is", async () => {
   const { world, a, b, c, liar } = await three(25);
   await world.hours(2);

@@ -7,8 +7,8 @@ import type { Medium } from "@godwit/sdk";
 import { BoundedMap } from "@godwit/sdk/bounded";
 import { Beacons } from "../../channel/beacons.ts";
 import type { Channels } from "../../channel/channels.ts";
-import type { Heard } from "../../channel/earshot.ts";
-import { Presence } from "../../channel/presence.ts";
+import type { Heard, Place } from "../../channel/earshot.ts";
+import { HEARD_FOR_MS, Presence } from "../../channel/presence.ts";
 import { Airtime, airtimeUses, type ChannelBudget } from "../../kernel/airtime.ts";
 import { type BackoffOptions, TokenBucket } from "../../kernel/backoff.ts";
 import type { NodeId } from "../../kernel/ids.ts";
@@ -152,6 +152,7 @@ class SharedChannels implements Channels {
         isNeeded: (who) => this.#needed.has(who),
         isKnownByTraffic: (sinceMs) => this.#isKnownByTraffic(medium, sinceMs),
         heard: (heard) => this.#onHeard(medium, heard),
+        passedOver: (heard) => this.#onWanted(medium, heard),
         look: () => this.#look(medium),
         wanted: () => this.#wanted(medium),
         linkedUnheard: () => this.#linkedUnheard(medium),
@@ -295,6 +296,13 @@ class SharedChannels implements Channels {
       mesh.router.heardOnChannel(session.remote, heard.gateway !== undefined);
       return;
     }
+    this.#onWanted(medium, heard);
+  }
+
+  /** Somebody says a name: mail may wait for it, or a gateway be looked for. */
+  #onWanted(medium: Medium, heard: Heard): void {
+    const { mesh } = this.#context;
+    if (this.#linksOn(medium).some(([{ session }]) => this.#isNameOf(heard.who, session.remote))) return;
     for (const id of this.#wants.keys())
       if (this.#isNameOf(heard.who, id)) {
         // What waits for its record looks for no way yet. Mail that is sealed asks for one again, and finds who is heard.
@@ -305,7 +313,8 @@ class SharedChannels implements Channels {
         this.#wants.delete(id);
         return mesh.custody.onRoute(id);
       }
-    if (heard.gateway !== undefined) this.#seek(this.#stuck.size > 0 || this.#awaitsNames());
+    if ([...heard.places.values()].some(({ gateway }) => gateway !== undefined))
+      this.#seek(this.#stuck.size > 0 || this.#awaitsNames());
   }
 
   /** Whom to ask for there: of those that nothing leads to whoever was asked for least, and without one, where mail is for a name, a gateway. */
@@ -328,17 +337,26 @@ class SharedChannels implements Channels {
     return this.#lacksGateway && !hearsGateway && this.#awaitsNames() ? ANY_GATEWAY : undefined;
   }
 
-  /** Where the node itself says that it is on the channel, and where the beacon came from, which anybody may have said in its name. */
-  #call({ from, spokeAtMs }: Heard, id: NodeId | undefined, isForMail: boolean, on: ChannelBudget): boolean {
-    const signed = id === undefined ? [] : (this.#context.mesh.records.get(id)?.record.endpoints ?? []);
-    // A channel names places on it, and no others.
-    const places = new Set([...signed, from].filter((place) => this.airtime.at(place) === on));
-    for (const place of places) if (this.#callAt(place, spokeAtMs, id, isForMail)) return true;
+  /** Where the node itself says that it is on the channel, where its last beacon came from, and wherever else its name was said. */
+  #call({ from, places }: Heard, id: NodeId, isForMail: boolean, on: ChannelBudget): boolean {
+    const signed = this.#context.mesh.records.get(id)?.record.endpoints ?? [];
+    const others = [...places.keys()].toReversed();
+    const spokeAtMs = Math.max(...[...places.values()].map((place) => place.spokeAtMs));
+    for (const place of new Set([...signed, from, ...others]))
+      if (this.#callAt(place, places.get(place)?.spokeAtMs ?? spokeAtMs, id, isForMail, on)) return true;
     return false;
   }
 
   /** Again after pauses that double, so that what leads nowhere costs ever less. */
-  #callAt(place: string, spokeAtMs: number, id: NodeId | undefined, isForMail: boolean): boolean {
+  #callAt(
+    place: string,
+    spokeAtMs: number,
+    id: NodeId | undefined,
+    isForMail: boolean,
+    on: ChannelBudget,
+  ): boolean {
+    // A channel names places on it, and no others.
+    if (this.airtime.at(place) !== on) return false;
     const tried = this.#tried.get(place);
     const nowMs = this.#nowMs;
     // Mail that waits need not wait for what was begun in vain without need.
@@ -376,28 +394,27 @@ class SharedChannels implements Channels {
       if (!this.#lacksGateway) return;
       // Whoever invents gateways names a low cost: every second call is for whom has waited longest for one.
       const isByWait = this.#seekCalls % 2 === 1;
-      const waitsSince = ({ from, sinceMs }: Heard) => Math.max(sinceMs, this.#tried.get(from)?.atMs ?? 0);
+      const waitsSince = ({ from, sinceMs }: Place) => Math.max(sinceMs, this.#tried.get(from)?.atMs ?? 0);
       const gateways = this.#gatewaysHeard.sort(([a], [b]) =>
         isByWait ? waitsSince(a) - waitsSince(b) : a.gateway! - b.gateway!,
       );
-      for (const [heard, budget] of gateways) {
+      for (const [{ from, spokeAtMs }, budget] of gateways) {
         // Without airtime for all of a link nothing would leave, and count as tried.
         if (!isUrgent && budget.savedMs < budget.linkMs) continue;
-        if (this.#call(heard, undefined, isUrgent, budget)) return void this.#seekCalls++;
+        if (this.#callAt(from, spokeAtMs, undefined, isUrgent, budget)) return void this.#seekCalls++;
       }
     });
   }
 
   /** Without those that are linked. */
-  get #gatewaysHeard(): [Heard, ChannelBudget][] {
+  get #gatewaysHeard(): [Place, ChannelBudget][] {
     return [...this.#channels].flatMap(([medium, { beacons, budget }]) => {
       const linked = this.#linksOn(medium);
       return beacons.earshot.all
-        .filter(
-          ({ who, gateway }) =>
-            gateway !== undefined && !linked.some(([{ session }]) => this.#isNameOf(who, session.remote)),
-        )
-        .map((heard): [Heard, ChannelBudget] => [heard, budget]);
+        .filter(({ who }) => !linked.some(([{ session }]) => this.#isNameOf(who, session.remote)))
+        .flatMap(({ places }) => [...places.values()])
+        .filter(({ gateway, spokeAtMs }) => gateway !== undefined && this.#nowMs - spokeAtMs < HEARD_FOR_MS)
+        .map((place): [Place, ChannelBudget] => [place, budget]);
     });
   }
 
@@ -447,6 +464,6 @@ class SharedChannels implements Channels {
       if (isAsked && this.#context.mesh.router.askWhetherThere(remote)) seen.presence.noteAsked(quietMs);
       this.#context.mesh.router.setThere(remote, isThere);
     }
-    if (this.#lacksGateway && earshot.all.some(({ gateway }) => gateway !== undefined)) this.#seek();
+    if (this.#lacksGateway && this.#gatewaysHeard.length > 0) this.#seek();
   }
 }
