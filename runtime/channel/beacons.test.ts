@@ -4,8 +4,9 @@ import { ManualClock } from "../kernel/clock.ts";
 import { formatNodeId } from "../kernel/ids.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { encodeChannelBeacon, whoIs } from "../wire/channel-beacon.ts";
-import { BEACON_MIN_MS, Beacons, RESET_GAP_MS, URGENT_GAP_MS } from "./beacons.ts";
-import { Earshot, HEARD_FOR_MS, HEARD_MAX } from "./earshot.ts";
+import { Beacons, RESET_GAP_MS, URGENT_GAP_MS } from "./beacons.ts";
+import { Earshot, HEARD_MAX } from "./earshot.ts";
+import { BEACON_MIN_MS, HEARD_FOR_MS } from "./presence.ts";
 import { type Station, TestChannel } from "./testing.ts";
 
 const key = new Uint8Array(32).fill(1);
@@ -31,11 +32,12 @@ class Node {
       budget: this.budget,
       keys: () => [key],
       ownName: () => this.name,
-      bootEpoch: 5,
+      bootEpoch: () => 5,
       gateway: () => this.gateway,
       isNeeded: (who) => this.needed.has(who),
       isKnownByTraffic: () => this.isKnownByTraffic,
       heard() {},
+      passedOver() {},
       look() {},
       linkedUnheard: () => 0,
       wanted: () => this.wanted,

@@ -6,6 +6,7 @@
  */
 import type { Clock, Random, Timer } from "@godwit/sdk";
 import { type ChannelBudget, MAIL_ONLY_ABOVE } from "../kernel/airtime.ts";
+import { TokenBucket } from "../kernel/backoff.ts";
 import {
   CHANNEL_ASK_BYTES,
   CHANNEL_BEACON_BYTES,
@@ -13,10 +14,9 @@ import {
   decodeChannelBeacon,
   encodeChannelBeacon,
 } from "../wire/channel-beacon.ts";
-import { BEACON_MAX_MS, Earshot, type Heard } from "./earshot.ts";
+import { Earshot, type Heard } from "./earshot.ts";
+import { BEACON_MAX_MS, BEACON_MIN_MS } from "./presence.ts";
 
-/** Shortest pause, ms: Trickle's Imin. */
-export const BEACON_MIN_MS = 60_000;
 /** Beacons of others that hear the same nodes, within one interval, that make an own one unnecessary: Trickle's k. */
 const REDUNDANCY = 2;
 /** Beacons left out in a row at most: who is gone must be missed some time. */
@@ -31,6 +31,9 @@ export const URGENT_GAP_MS = 600_000;
 export const URGENT_BUSY_GAP_MS = 3_600_000;
 /** Who is asked answers within this, at random, ms. */
 const ANSWER_SPREAD_MS = 30_000;
+/** Of that for new names so many at once, and one in this time: whoever invents them shall not have this node spend on beacons what links need, ms. */
+const NAME_RESETS = 4;
+const NAME_RESET_MS = 7_200_000;
 /** How often it is looked whether somebody is gone, ms. */
 const LOOK_MS = 60_000;
 
@@ -43,7 +46,7 @@ export interface BeaconsDeps {
   /** This node's name under that key. */
   ownName(key: Uint8Array): string;
   /** 24 bits, larger at each start. */
-  readonly bootEpoch: number;
+  bootEpoch(): number;
   /** Code of its way into the faster mesh; undefined: it is no gateway. */
   gateway(): number | undefined;
   isNeeded(who: string): boolean;
@@ -51,6 +54,8 @@ export interface BeaconsDeps {
   isKnownByTraffic(sinceMs: number): boolean;
   /** A beacon of another node of this mesh. */
   heard(heard: Heard, isNew: boolean): void;
+  /** One that did not count; where it was said is known now. */
+  passedOver(heard: Heard): void;
   /** Called about once a minute. */
   look(): void;
   /** Whom mail of this node waits for, by his name, and nobody leads to him; asked where it would be said at once. Undefined: nobody. */
@@ -74,6 +79,7 @@ export class Beacons {
   #sendTimer: Timer | undefined;
   #intervalTimer: Timer | undefined;
   #lookTimer: Timer | undefined;
+  readonly #nameResets: TokenBucket;
   #resetAtMs = Number.NEGATIVE_INFINITY;
   /** Trickle is to start over, and go on with this interval. */
   #resetToMs: number | undefined;
@@ -86,6 +92,7 @@ export class Beacons {
   constructor(deps: BeaconsDeps) {
     this.#deps = deps;
     this.#lookedAtMs = deps.clock.monotonicMs();
+    this.#nameResets = new TokenBucket(deps.clock, 1_000 / NAME_RESET_MS, NAME_RESETS);
     const { medium } = deps.budget;
     this.earshot = new Earshot({
       clock: deps.clock,
@@ -122,12 +129,17 @@ export class Beacons {
     if (beacon === undefined) return count("foreign");
     if (known.some((key) => ownName(key) === beacon.who)) return count("passed_over");
     const outcome = this.earshot.hear(beacon, from);
-    if (outcome === "passed-over") return count("passed_over");
+    const heard = this.earshot.get(beacon.who);
+    if (outcome === "passed-over") {
+      count("passed_over");
+      if (heard !== undefined) this.#deps.passedOver(heard);
+      return;
+    }
     count("heard");
     this.#countNodes();
     if (this.#isConsistent(beacon, known)) this.#consistent++;
-    if (outcome === "new") this.#reset();
-    this.#deps.heard(this.earshot.get(beacon.who)!, outcome === "new");
+    if (outcome === "new" && (this.#resetToMs !== undefined || this.#nameResets.take())) this.#reset();
+    this.#deps.heard(heard!, outcome === "new");
     if (beacon.asks !== undefined) this.#onAsked(beacon.asks, known);
   }
 
@@ -164,9 +176,12 @@ export class Beacons {
 
   #countNodes(): void {
     const { budget, linkedUnheard, gateway } = this.#deps;
-    const { all } = this.earshot;
-    const gateways = all.filter((heard) => heard.gateway !== undefined).length;
-    budget.setOthers(all.length + linkedUnheard(), gateways, gateway() !== undefined);
+    // A station says one name: whoever says many shares the channel as one.
+    const places = new Map<string, boolean>();
+    for (const { from, gateway: code } of this.earshot.all)
+      places.set(from, places.get(from) === true || code !== undefined);
+    const gateways = [...places.values()].filter((isGateway) => isGateway).length;
+    budget.setOthers(places.size + linkedUnheard(), gateways, gateway() !== undefined);
   }
 
   #isConsistent({ earshot }: ChannelBeacon, keys: readonly Uint8Array[]): boolean {
@@ -225,7 +240,7 @@ export class Beacons {
     const key = keys()[0]!;
     const who = ownName(key);
     const said = gateway();
-    const number = bootEpoch * 2 ** 24 + ++this.#counter;
+    const number = bootEpoch() * 2 ** 24 + ++this.#counter;
     const beacon = { who, number, gateway: said, earshot: this.earshot.sumWith(who), asks };
     if (!medium.broadcast(encodeChannelBeacon(key, beacon))) {
       budget.charge(-costMs, "beacons");

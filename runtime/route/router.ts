@@ -246,6 +246,11 @@ export class Router {
     });
   }
 
+  /** Asks a neighbour over a shared channel to say something on its link. False: there is no airtime, or it was asked just now. */
+  askWhetherThere(id: NodeId): boolean {
+    return this.#event(() => this.#slow.askNeighbour(id));
+  }
+
   /** What is heard of a neighbour on a shared channel: where it is not what its link said, it is asked. */
   heardOnChannel(id: NodeId, isGateway: boolean): void {
     this.#event(() => this.#slow.doubt(id, isGateway));
