@@ -8,8 +8,7 @@ import { RadioSession } from "./session.ts";
 import { bitsPerSecond, costsOf, idOf, slotMs, whySilent } from "./state.ts";
 import { Users } from "./users.ts";
 import { WAKE } from "./frames.ts";
-import { openTcp } from "./wire.ts";
-import { openSerialWire } from "./wire-serial.ts";
+import { openLine, openTcp } from "./wire.ts";
 
 const NO_BYTES = new Uint8Array(0);
 /** What changes by itself is told at most this often, ms. */
@@ -19,7 +18,7 @@ export default definePlugin({
   id: "radio",
   namespace: "service",
   sdk: "^0.1.0",
-  permissions: ["net.tcp", "service.offer:*"],
+  permissions: ["net.tcp", "serial:*", "service.offer:*"],
   config: radioConfig,
   start(ctx, { connect }) {
     const ignored = ctx.counter("ignored", "what a radio said that was passed over", ["reason"]);
@@ -51,8 +50,8 @@ export default definePlugin({
       log: ctx.log,
       open:
         connect.kind === "tcp"
-          ? openTcp(connect.host, connect.port)
-          : openSerialWire(connect.path, ctx.clock),
+          ? openTcp(connect.host, connect.port, ctx.clock)
+          : openLine(connect.path, ctx.serial),
       wake: connect.kind === "serial" ? WAKE : NO_BYTES,
       changed: () => tell(),
       packet: (packet) => {
