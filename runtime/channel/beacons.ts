@@ -5,9 +5,10 @@
  * docs/protocol/slow.md "Beacons"
  */
 import type { Clock, Random, Timer } from "@godwit/sdk";
-import type { ChannelBudget } from "../kernel/airtime.ts";
+import { type ChannelBudget, MAIL_ONLY_ABOVE } from "../kernel/airtime.ts";
 import { TokenBucket } from "../kernel/backoff.ts";
 import {
+  CHANNEL_ASK_BYTES,
   CHANNEL_BEACON_BYTES,
   type ChannelBeacon,
   decodeChannelBeacon,
@@ -25,6 +26,14 @@ export const RESET_GAP_MS = 600_000;
 /** Of that for new names so many at once, and one in this time: whoever invents them shall not have this node spend on beacons what links need, ms. */
 const NAME_RESETS = 4;
 const NAME_RESET_MS = 7_200_000;
+/**
+ * Where the channel is too busy for beacons one leaves for mail that waits: it asks for somebody, or answers whoever asked. At most one in this time, ms, and in
+ * the second one where only what mail needs is said at all.
+ */
+export const URGENT_GAP_MS = 600_000;
+export const URGENT_BUSY_GAP_MS = 3_600_000;
+/** Who is asked answers within this, at random, ms. */
+const ANSWER_SPREAD_MS = 30_000;
 /** How often it is looked whether somebody is gone, ms. */
 const LOOK_MS = 60_000;
 
@@ -49,9 +58,14 @@ export interface BeaconsDeps {
   passedOver(heard: Heard): void;
   /** Called about once a minute. */
   look(): void;
+  /** Whom mail of this node waits for, by his name, and nobody leads to him; asked where it would be said at once. Undefined: nobody. */
+  wanted(): string | undefined;
   /** Nodes that are there by their links, although no beacon of theirs is known. */
   linkedUnheard(): number;
-  count(outcome: "sent" | "suppressed" | "no_airtime" | "heard" | "passed_over" | "foreign"): void;
+  count(
+    outcome:
+      "sent" | "asked" | "answered" | "suppressed" | "no_airtime" | "heard" | "passed_over" | "foreign",
+  ): void;
 }
 
 export class Beacons {
@@ -72,6 +86,9 @@ export class Beacons {
   #quietMs = 0;
   #lookedAtMs: number;
   #saidGateway: number | undefined;
+  #askedAtMs = Number.NEGATIVE_INFINITY;
+  #answeredAtMs = Number.NEGATIVE_INFINITY;
+  #answerTimer: Timer | undefined;
 
   constructor(deps: BeaconsDeps) {
     this.#deps = deps;
@@ -101,7 +118,8 @@ export class Beacons {
   }
 
   stop(): void {
-    for (const timer of [this.#sendTimer, this.#intervalTimer, this.#lookTimer]) timer?.cancel();
+    for (const timer of [this.#sendTimer, this.#intervalTimer, this.#lookTimer, this.#answerTimer])
+      timer?.cancel();
     this.#deps.budget.medium.listen(() => {});
   }
 
@@ -123,6 +141,42 @@ export class Beacons {
     if (this.#isConsistent(beacon, known)) this.#consistent++;
     if (outcome === "new" && (this.#resetToMs !== undefined || this.#nameResets.take())) this.#reset();
     this.#deps.heard(heard!, outcome === "new");
+    if (beacon.asks !== undefined) this.#onAsked(beacon.asks, known);
+  }
+
+  /** Where beacons leave by themselves whoever is new hears of all anyway. */
+  #onAsked(asked: string, keys: readonly Uint8Array[]): void {
+    const { clock, random, budget, gateway, ownName } = this.#deps;
+    const isMeant = gateway() !== undefined || keys.some((key) => ownName(key) === asked);
+    if (!isMeant || !budget.isQuiet || this.#answerTimer !== undefined) return;
+    this.#answerTimer = clock.after(random.float() * ANSWER_SPREAD_MS, () => {
+      this.#answerTimer = undefined;
+      this.#sayUrgently(undefined);
+    });
+  }
+
+  /** Mail waits and nobody says that he is there: the one who is wanted is asked for. */
+  #ask(): void {
+    const { budget, wanted } = this.#deps;
+    if (!budget.isQuiet || !this.#mayBeUrgent(true)) return;
+    const asked = wanted();
+    if (asked !== undefined) this.#sayUrgently(asked);
+  }
+
+  /** Own mail waits behind its own questions alone: whoever asks all the time does not take its turn. */
+  #mayBeUrgent(isAsking: boolean): boolean {
+    const { clock, budget } = this.#deps;
+    const gapMs = budget.medium.utilisation > MAIL_ONLY_ABOVE ? URGENT_BUSY_GAP_MS : URGENT_GAP_MS;
+    const lastMs = isAsking ? this.#askedAtMs : Math.max(this.#askedAtMs, this.#answeredAtMs);
+    return clock.monotonicMs() - lastMs >= gapMs;
+  }
+
+  #sayUrgently(asks: string | undefined): void {
+    const isAsking = asks !== undefined;
+    if (!this.#mayBeUrgent(isAsking) || !this.#send(asks, true)) return;
+    if (isAsking) this.#askedAtMs = this.#deps.clock.monotonicMs();
+    else this.#answeredAtMs = this.#deps.clock.monotonicMs();
+    this.#deps.count(isAsking ? "asked" : "answered");
   }
 
   #countNodes(): void {
@@ -175,26 +229,32 @@ export class Beacons {
       this.#suppressed++;
       return count("suppressed");
     }
-    this.#send();
+    if (this.#send()) count("sent");
   }
 
-  #send(): void {
+  /** False: there is no airtime. `isUrgent`: for mail, as a call for it. */
+  #send(asks?: string, isUrgent = false): boolean {
     const { budget, count, keys, ownName, bootEpoch, gateway } = this.#deps;
     const { medium } = budget;
-    const costMs = medium.airtimeMs(CHANNEL_BEACON_BYTES, "all");
-    if (!budget.take(costMs, "beacons")) return count("no_airtime");
+    const bytes = asks === undefined ? CHANNEL_BEACON_BYTES : CHANNEL_ASK_BYTES;
+    const costMs = medium.airtimeMs(bytes, "all");
+    if (!budget.take(costMs, "beacons", isUrgent ? "begin" : "control")) {
+      count("no_airtime");
+      return false;
+    }
     const key = keys()[0]!;
     const who = ownName(key);
     const said = gateway();
     const number = bootEpoch() * 2 ** 24 + ++this.#counter;
-    const beacon = { who, number, gateway: said, earshot: this.earshot.sumWith(who) };
+    const beacon = { who, number, gateway: said, earshot: this.earshot.sumWith(who), asks };
     if (!medium.broadcast(encodeChannelBeacon(key, beacon))) {
       budget.charge(-costMs, "beacons");
-      return count("no_airtime");
+      count("no_airtime");
+      return false;
     }
     this.#saidGateway = said;
     this.#suppressed = 0;
-    count("sent");
+    return true;
   }
 
   #look(): void {
@@ -206,6 +266,7 @@ export class Beacons {
     if (this.#resetToMs !== undefined && nowMs - this.#resetAtMs >= RESET_GAP_MS)
       this.#startOver(this.#resetToMs);
     look();
+    this.#ask();
     this.#lookTimer = clock.after(LOOK_MS, () => this.#look());
   }
 }

@@ -15,7 +15,7 @@ import type { NodeId } from "../../kernel/ids.ts";
 import type { Observed } from "../../kernel/metrics.ts";
 import { networkKeys } from "../../link/hello.ts";
 import type { Link } from "../../peer/link.ts";
-import { gatewayCode, whoIs } from "../../wire/channel-beacon.ts";
+import { ANY_GATEWAY, gatewayCode, whoIs } from "../../wire/channel-beacon.ts";
 import type { PartContext, PartOf } from "../part.ts";
 
 /** Nodes that mail waited for without a way. */
@@ -23,6 +23,9 @@ const WANTS_MAX = 1_024;
 /** Places on channels that were dialled. */
 const TRIED_MAX = 1_024;
 const NAMES_MAX = 4_096;
+/** Nodes that mail has no way to, and how often one is asked for on a channel that is too busy for beacons before mail for it must come anew. */
+const STUCK_MAX = 64;
+const ASKS_MAX = 16;
 /** A place is wanted for so long once there is a reason, ms. */
 const WANTED_MS = 900_000;
 /** Longest pause between calls to a place that leads nowhere, in times of that: where a newer beacon came since, and where none did. */
@@ -90,6 +93,9 @@ class SharedChannels implements Channels {
     name: "calls on channels",
     max: WANTS_MAX,
   });
+  /** Times that each was asked for. */
+  readonly #stuck = new BoundedMap<NodeId, number>({ name: "nodes asked for on channels", max: STUCK_MAX });
+  #awaitsNames = (): boolean => false;
   #needed = new Set<string>();
   #seekCalls = 0;
   #isSeeking = false;
@@ -148,6 +154,7 @@ class SharedChannels implements Channels {
         heard: (heard) => this.#onHeard(medium, heard),
         passedOver: (heard) => this.#onWanted(medium, heard),
         look: () => this.#look(medium),
+        wanted: () => this.#wanted(medium),
         linkedUnheard: () => this.#linkedUnheard(medium),
         count: (outcome) => this.#counts.add(1, { outcome }),
       }),
@@ -198,8 +205,15 @@ class SharedChannels implements Channels {
         if (heard !== undefined && (isStuck || budget.savedMs >= budget.linkMs))
           this.#call(heard, id, isStuck, budget);
       }
-    if (isStuck) this.#seek(true);
+    if (isStuck) {
+      if (!this.#stuck.has(id)) this.#stuck.set(id, 0);
+      this.#seek(true);
+    }
     return isHeard;
+  }
+
+  awaitNames(areAwaited: () => boolean): void {
+    this.#awaitsNames = areAwaited;
   }
 
   onLinkUp(link: Link): void {
@@ -215,6 +229,7 @@ class SharedChannels implements Channels {
     });
     for (const [, name] of this.#namesOf(link.session.remote)) beacons?.earshot.noteSession(name);
     this.#wants.delete(link.session.remote);
+    this.#stuck.delete(link.session.remote);
     this.#tried.delete(link.session.remoteEndpoint);
   }
 
@@ -298,7 +313,31 @@ class SharedChannels implements Channels {
         this.#wants.delete(id);
         return mesh.custody.onRoute(id);
       }
-    if ([...heard.places.values()].some(({ gateway }) => gateway !== undefined)) this.#seek();
+    if ([...heard.places.values()].some(({ gateway }) => gateway !== undefined))
+      this.#seek(this.#stuck.size > 0 || this.#awaitsNames());
+  }
+
+  /** Whom to ask for there: of those that nothing leads to whoever was asked for least, and without one, where mail is for a name, a gateway. */
+  #wanted(medium: Medium): string | undefined {
+    const { mesh } = this.#context;
+    const earshot = this.#channels.get(medium)?.beacons.earshot;
+    if (earshot === undefined) return undefined;
+    let wanted: NodeId | undefined;
+    for (const [id, times] of this.#stuck) {
+      if (mesh.peers.get(id) !== undefined || mesh.router.reachable(id) || times >= ASKS_MAX)
+        this.#stuck.delete(id);
+      else if (!this.#namesOf(id).some(([, name]) => earshot.get(name) !== undefined))
+        if (wanted === undefined || times < this.#stuck.get(wanted)!) wanted = id;
+    }
+    if (wanted !== undefined) {
+      this.#stuck.renew(wanted, this.#stuck.get(wanted)! + 1);
+      return this.#namesOf(wanted)[0]![1];
+    }
+    // One that was called in vain may be none.
+    const hearsGateway = this.#gatewaysHeard.some(
+      ([{ from }, { medium: on }]) => on === medium && !this.#tried.has(from),
+    );
+    return this.#lacksGateway && !hearsGateway && this.#awaitsNames() ? ANY_GATEWAY : undefined;
   }
 
   /** Where the node itself says that it is on the channel, where its last beacon came from, and wherever else its name was said. */

@@ -7,7 +7,10 @@ import { Attacker } from "./attacker.ts";
 import { Channel } from "./channel.ts";
 import { ForeignTraffic } from "./foreign.ts";
 import type { HostileStation } from "./hostile.ts";
-import type { RadioWorldOptions } from "./options.ts";
+import type { Life } from "../node.ts";
+import { RadioLife } from "./life.ts";
+import type { RadioWorldOptions, WorldAir } from "./options.ts";
+import { endpointOf, RadioPort } from "./port.ts";
 import type { Radio } from "./radio.ts";
 
 const FOREIGN_STATIONS = 3;
@@ -16,10 +19,9 @@ const FOREIGN_DB = 20;
 /** Of whoever keeps to no budget. */
 const UNBOUNDED = { queueFramesMax: 64, ownShare: 1, burstMs: 3_600_000, dutyCycle: 1 } as const;
 
-export class Air {
+export class Air implements WorldAir {
   readonly channel: Channel;
   readonly airtime: AirtimeLedger;
-  /** By node; undefined: it has none. */
   readonly radios: readonly (Radio | undefined)[];
   readonly #options: RadioWorldOptions;
   readonly #time: SimTime;
@@ -62,7 +64,23 @@ export class Air {
     }
   }
 
-  /** Mail counts from now on. */
+  endpointOf(node: number): string {
+    return endpointOf(this.radios[node]!.address);
+  }
+
+  newLife(life: Life, seed: number): RadioLife {
+    const { mtu, versionOf } = this.#options;
+    const radio = this.radios[life.index]!;
+    return new RadioLife({
+      life,
+      newPort: (parts) => new RadioPort({ ...parts, radio, time: this.#time, mtu }),
+      time: this.#time,
+      airtime: this.airtime,
+      versionMax: versionOf?.(life.index),
+      seed,
+    });
+  }
+
   startTalk(): void {
     if (this.#options.isForeignLate === true) this.#foreign.start();
   }
