@@ -1,5 +1,6 @@
 /** How long a link over a radio takes to stand when something of it is lost: real handshakes and hellos on LongFast. */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { Radio } from "./radio.ts";
 import { base } from "./scenarios.ts";
 import { RadioWorld } from "./world.ts";
 
@@ -20,9 +21,10 @@ function linkedAfterMs(
     mailPerHour: 1e-6,
   });
   for (const [index, radio] of world.radios.entries()) {
-    const hear = radio!.hear.bind(radio!);
+    if (!(radio instanceof Radio)) throw new Error(`node ${index} has no simulated radio`);
+    const hear = radio.hear.bind(radio);
     let frames = 0;
-    radio!.hear = (frame) => {
+    radio.hear = (frame) => {
       if (!isLost(index, frames++)) hear(frame);
     };
   }
