@@ -2,25 +2,24 @@
  * service.radio: the session of one Meshtastic radio, and its door `radio.NAME` for the plugins of this node: one owner, many users. Moves no mail and knows
  * no mesh but the radio's. Specified by docs/meshtastic.md.
  */
-import { type Clock, definePlugin, GodwitError } from "@godwit/sdk";
+import { definePlugin, GodwitError, type PluginContext } from "@godwit/sdk";
 import { formatPlace, radioConfig, type RadioPlace } from "./config.ts";
 import { RadioSession } from "./session.ts";
 import { bitsPerSecond, slotMs } from "./lora.ts";
 import { costsOf, idOf, whySilent } from "./state.ts";
 import { Users } from "./users.ts";
 import { WAKE } from "./frames.ts";
-import { openTcp, type OpenWire } from "./wire.ts";
-import { openSerialWire } from "./wire-serial.ts";
+import { openLine, openTcp, type OpenWire } from "./wire.ts";
 
 const NO_BYTES = new Uint8Array(0);
 /** What changes by itself is told at most this often, ms. */
 const TELL_MS = 10_000;
 
 /** How a radio at a place is reached; each life of the plugin asks anew. */
-type OpenPlace = (place: RadioPlace, clock: Clock) => OpenWire;
+type OpenPlace = (place: RadioPlace, by: Pick<PluginContext, "clock" | "serial">) => OpenWire;
 
-const openPlace: OpenPlace = (place, clock) =>
-  place.kind === "tcp" ? openTcp(place.host, place.port) : openSerialWire(place.path, clock);
+const openPlace: OpenPlace = (place, { clock, serial }) =>
+  place.kind === "tcp" ? openTcp(place.host, place.port, clock) : openLine(place.path, serial);
 
 /** `openWire`: of tests in virtual time, whose radios are in memory. */
 export const radioPlugin = (openWire: OpenPlace) =>
@@ -28,7 +27,7 @@ export const radioPlugin = (openWire: OpenPlace) =>
     id: "radio",
     namespace: "service",
     sdk: "^0.1.0",
-    permissions: ["net.tcp", "service.offer:*"],
+    permissions: ["net.tcp", "serial:*", "service.offer:*"],
     config: radioConfig,
     start(ctx, { connect }) {
       const ignored = ctx.counter("ignored", "what a radio said that was passed over", ["reason"]);
@@ -58,7 +57,7 @@ export const radioPlugin = (openWire: OpenPlace) =>
         clock: ctx.clock,
         random: ctx.random,
         log: ctx.log,
-        open: openWire(connect, ctx.clock),
+        open: openWire(connect, ctx),
         wake: connect.kind === "serial" ? WAKE : NO_BYTES,
         changed: () => tell(),
         packet: (packet) => {

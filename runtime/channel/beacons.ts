@@ -23,6 +23,9 @@ const REDUNDANCY = 2;
 const SUPPRESSED_MAX = 1;
 /** Trickle starts over at most this often, whatever is heard or changes, ms. */
 export const RESET_GAP_MS = 600_000;
+/** Of that for new names so many at once, and one in this time: whoever invents them shall not have this node spend on beacons what links need, ms. */
+const NAME_RESETS = 4;
+const NAME_RESET_MS = 7_200_000;
 /**
  * Where the channel is too busy for beacons one leaves for mail that waits: it asks for somebody, or answers whoever asked. At most one in this time, ms, and in
  * the second one where only what mail needs is said at all.
@@ -31,9 +34,6 @@ export const URGENT_GAP_MS = 600_000;
 export const URGENT_BUSY_GAP_MS = 3_600_000;
 /** Who is asked answers within this, at random, ms. */
 const ANSWER_SPREAD_MS = 30_000;
-/** Of that for new names so many at once, and one in this time: whoever invents them shall not have this node spend on beacons what links need, ms. */
-const NAME_RESETS = 4;
-const NAME_RESET_MS = 7_200_000;
 /** How often it is looked whether somebody is gone, ms. */
 const LOOK_MS = 60_000;
 

@@ -271,6 +271,12 @@ export class Router {
     return this.#slow.defaultHops.map(({ neighbour }) => neighbour);
   }
 
+  /** Of a node that has no other neighbours, those that questions may go to, the cheapest first; else none. */
+  get slowNeighboursAlone(): readonly NodeId[] {
+    for (const { hasTable } of this.#core.neighbours.values()) if (hasTable) return [];
+    return this.#slow.askable(undefined).map(({ id }) => id);
+  }
+
   /** All links to that neighbour are slow: no table goes over them. */
   isSlowNeighbour(id: NodeId): boolean {
     return this.#core.neighbours.get(id)?.hasTable === false;

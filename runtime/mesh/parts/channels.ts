@@ -88,14 +88,14 @@ class SharedChannels implements Channels {
   });
   readonly #wants = new BoundedMap<NodeId, true>({ name: "nodes wanted on channels", max: WANTS_MAX });
   readonly #tried = new BoundedMap<string, Tried>({ name: "places tried on channels", max: TRIED_MAX });
-  /** Times that each was asked for. */
-  readonly #stuck = new BoundedMap<NodeId, number>({ name: "nodes asked for on channels", max: STUCK_MAX });
-  #awaitsNames = (): boolean => false;
   /** Pace of calls; `undefined`: for a gateway, whoever it is. */
   readonly #calls = new BoundedMap<NodeId | undefined, TokenBucket>({
     name: "calls on channels",
     max: WANTS_MAX,
   });
+  /** Times that each was asked for. */
+  readonly #stuck = new BoundedMap<NodeId, number>({ name: "nodes asked for on channels", max: STUCK_MAX });
+  #awaitsNames = (): boolean => false;
   #needed = new Set<string>();
   #seekCalls = 0;
   #isSeeking = false;
