@@ -26,7 +26,7 @@ function bench(options: FakeRadioOptions = {}, ether = new FakeEther()) {
     clock,
     random: seededRandom(3),
     log: silent,
-    open: openTcp("127.0.0.1", radio.port),
+    open: openTcp("127.0.0.1", radio.port, clock),
     wake: new Uint8Array(0),
     changed: () => {},
     packet: (packet) => void packets.push(packet),

@@ -3,11 +3,10 @@
  * channel beyond the moment in which its hash is made.
  */
 import { Channel, Config, Mesh } from "@meshtastic/protobufs";
+import { frameMs } from "./lora.ts";
 import { channelHash, isPublicPsk, numberOfKey } from "./names.ts";
 import {
   type Additions,
-  bitsPerSecond,
-  frameMs,
   isAmateurRegion,
   type Modem,
   modemOf,
@@ -15,7 +14,6 @@ import {
   PAYLOAD_BYTES_MAX,
   type Region,
   regionOf,
-  slotMs,
 } from "./modem.ts";
 import { hasSignatures } from "./protocol.ts";
 
@@ -148,5 +146,3 @@ export const idOf = (number: number): string => `!${number.toString(16).padStart
 /** Of a node: whether its number is that of its key, which 2.8 does and an earlier one did not. */
 export const numberProof = (number: number, publicKey: Uint8Array): "key" | "other" | "unknown" =>
   publicKey.length !== 32 ? "unknown" : numberOfKey(publicKey) === number ? "key" : "other";
-
-export { bitsPerSecond, slotMs };

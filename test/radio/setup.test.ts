@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Admin, Channel, Config, Mesh, Portnums } from "@meshtastic/protobufs";
 import type { Clock } from "@godwit/sdk";
+import { listSerialPorts } from "@godwit/sdk/serial";
 import { encodeFrame, FrameReader } from "../../plugins/service-radio/frames.ts";
 import { askRadio, type RadioAnswer, type RadioDoor } from "../../plugins/service-radio/setup/ask.ts";
 import { changeRadio } from "../../plugins/service-radio/setup/change.ts";
@@ -364,7 +365,7 @@ test("ports are found by what the system says of them, boards of known makers fi
       writeFileSync(join(dev, tty), "");
       symlinkSync(join(dev, tty), join(dev, "serial/by-id", `usb-${tty}`));
     }
-    const found = await findPorts({ sys: join(folder, "sys"), dev });
+    const found = await findPorts({ list: () => listSerialPorts({ sys: join(folder, "sys"), dev }) });
     expect(found).toEqual([
       {
         path: join(dev, "serial/by-id/usb-ttyUSB0"),

@@ -1,7 +1,7 @@
 /** Where a radio may be on this machine: serial ports by what the system says of them, and who has one open. Opens none. */
 import { readdir, readFile, readlink, realpath } from "node:fs/promises";
 import { join } from "node:path";
-import { listSerialPorts, type SerialFolders } from "@godwit/sdk/serial";
+import type { PluginSerial } from "@godwit/sdk";
 
 /** By whose chips boards with LoRa are joined to USB: these are asked what they are, others only when they are named. */
 const VENDORS: Readonly<Record<string, string>> = {
@@ -25,8 +25,8 @@ export interface FoundPort {
 }
 
 /** Likely ones first. Never rejects. */
-export async function findPorts(folders: Partial<SerialFolders> = {}): Promise<FoundPort[]> {
-  const found = (await listSerialPorts(folders)).map(
+export async function findPorts(serial: Pick<PluginSerial, "list">): Promise<FoundPort[]> {
+  const found = (await serial.list()).map(
     ({ path, stablePath, manufacturer, product, vendorId }): FoundPort => ({
       path: stablePath ?? path,
       now: path,

@@ -2,11 +2,10 @@
  * Setting up a radio that no node has: where it is, what it is, what would change in it, and the change. For a command of a person; the node's own session is
  * none of its business. Specified by docs/radio.md.
  */
-import { type Clock, GodwitError, type Random } from "@godwit/sdk";
+import { type Clock, GodwitError, type PluginSerial, type Random } from "@godwit/sdk";
 import { formatPlace, parsePlace, type RadioPlace } from "../config.ts";
 import { WAKE } from "../frames.ts";
-import { type OpenWire, openTcp } from "../wire.ts";
-import { openSerialWire } from "../wire-serial.ts";
+import { openLine, openTcp, type OpenWire } from "../wire.ts";
 import { type RadioDoor, unusable } from "./ask.ts";
 
 export { askRadio, type RadioAnswer, type RadioDoor, unusable } from "./ask.ts";
@@ -20,15 +19,19 @@ export { formatPlace, parsePlace, type RadioPlace };
 /** Both on is what opening does; boards that hold still then answer when both are off. Never one alone: that restarts them. */
 const LINES_OFF = { dtr: false, rts: false } as const;
 
-export function doorTo(
-  place: RadioPlace,
-  { clock, random, signal }: { readonly clock: Clock; readonly random: Random; readonly signal: AbortSignal },
-): RadioDoor {
+export interface DoorDeps {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly signal: AbortSignal;
+  readonly serial: PluginSerial;
+}
+
+export function doorTo(place: RadioPlace, { clock, random, signal, serial }: DoorDeps): RadioDoor {
   const { kind } = place;
   const ways =
     kind === "tcp"
-      ? [openTcp(place.host, place.port)]
-      : [openSerialWire(place.path, clock), openSerialWire(place.path, clock, LINES_OFF)];
+      ? [openTcp(place.host, place.port, clock)]
+      : [openLine(place.path, serial), openLine(place.path, serial, LINES_OFF)];
   const wake = kind === "tcp" ? new Uint8Array(0) : WAKE;
   return {
     clock,

@@ -3,9 +3,13 @@
  * the radio, and does neither unasked. A port has one owner: while a node has the radio, what is told is the node's word. docs/radio.md
  */
 import { realpathSync } from "node:fs";
+import type { PluginSerial } from "@godwit/sdk";
 import { godwitError } from "../../kernel/errors.ts";
+import { Scope } from "../../kernel/scope.ts";
 import { systemRandom } from "../../kernel/random.ts";
 import { loadRadioSetup } from "../../node/plugins.ts";
+import { openPluginSerial } from "../../plugin/host/serial.ts";
+import { serialPolicyOf } from "../../plugin/permissions.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { type ChannelKey, channelKey, keepKey } from "../radio-key.ts";
 import { type RadioTables, tablesFor, writeTables } from "../radio-tables.ts";
@@ -37,8 +41,10 @@ const REGION_TRIES = 3;
 export const setup: CommandModule = {
   async run(context) {
     const it = await loadRadioSetup();
-    const run = new SetupRun(context, it, readChoices(context, it), await radiosOfNode(context));
-    return await run.run();
+    const choices = readChoices(context, it);
+    await using scope = new Scope("radio setup");
+    const serial = openPluginSerial(scope, serialPolicyOf(["serial:*"], undefined), context.io.clock);
+    return await new SetupRun(context, it, choices, serial, await radiosOfNode(context)).run();
   },
 };
 
@@ -103,6 +109,7 @@ class SetupRun {
   readonly #context: CommandContext;
   readonly #it: Setup;
   readonly #choices: Choices;
+  readonly #serial: PluginSerial;
   readonly #ofNode: readonly NodeRadio[] | undefined;
   readonly #questions: Questions;
 
@@ -110,11 +117,13 @@ class SetupRun {
     context: CommandContext,
     it: Setup,
     choices: Choices,
+    serial: PluginSerial,
     ofNode: readonly NodeRadio[] | undefined,
   ) {
     this.#context = context;
     this.#it = it;
     this.#choices = choices;
+    this.#serial = serial;
     this.#ofNode = ofNode;
     this.#questions = new Questions(context.io);
   }
@@ -128,7 +137,7 @@ class SetupRun {
   /** The one radio of this machine, or of the node. Throws GODWIT_RADIO_UNUSABLE with what was found. */
   async #find(): Promise<Place> {
     const it = this.#it;
-    const ports = await it.findPorts();
+    const ports = await it.findPorts(this.#serial);
     const places = ports.map(({ path }) => it.parsePlace(`serial:${path}`)!);
     const asked = ports.flatMap(({ isLikely }, at) => (isLikely ? [places[at]!] : []));
     // What the node has may be by the network as well.
@@ -181,7 +190,12 @@ class SetupRun {
     const { io, isJson, paint } = this.#context;
     const it = this.#it;
     await this.#refuseHeld(place);
-    const door = it.doorTo(place, { clock: io.clock, random: systemRandom, signal: io.signal });
+    const door = it.doorTo(place, {
+      clock: io.clock,
+      random: systemRandom,
+      signal: io.signal,
+      serial: this.#serial,
+    });
     const before = await it.askRadio(door);
     const name = it.formatPlace(place);
     if (!isJson) io.stdout(radioText(reportOf(it, name, before), paint));
