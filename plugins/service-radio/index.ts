@@ -129,6 +129,8 @@ function stateOf(session: RadioSession, place: Parameters<typeof formatPlace>[0]
             longName: facts.longName,
             shortName: facts.shortName,
             firmware: facts.firmware,
+            board: facts.board,
+            role: facts.role,
             isLicensed: facts.isLicensed,
             signs: facts.additions.hasSignatures,
             region: facts.region?.name ?? null,
