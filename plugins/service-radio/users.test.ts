@@ -51,7 +51,7 @@ function rig() {
         json: { t: "send", tag, port: 1, to: 5, channel: 0, hopLimit: 3, ...more },
         bytes: Uint8Array.of(1, 2),
       });
-    return { end, say, leave: () => handlers!.closed() };
+    return { end, say, leave: () => handlers!.closed(undefined) };
   };
   return { users, open, state, refused, counts };
 }
@@ -66,6 +66,8 @@ const text = (portnum: number, from = 9) =>
       value: create(Mesh.DataSchema, { portnum, payload: Uint8Array.of(1, 2, 3) }),
     },
   });
+
+const HEARD = { source: "tcp", readBy: undefined, numberProof: "unknown" } as const;
 
 test("what one user has under way is bounded: 32, and each that is done makes room", () => {
   const { open, state } = rig();
@@ -99,10 +101,10 @@ test("a user that does not read is cut off and told no more, and holds up nobody
   const { users, open, counts } = rig();
   const [slow, other] = [open(), open(OPENING, "service.two")];
   slow.end.reads = false;
-  users.tellPacket(text(1));
+  users.tellPacket(text(1), HEARD);
   expect([slow.end.isClosed, counts.cutOff, users.count]).toEqual([true, 1, 1]);
   const told = slow.end.told.length;
-  users.tellPacket(text(1));
+  users.tellPacket(text(1), HEARD);
   expect([slow.end.told.length, other.end.told.length]).toEqual([told, 3]);
 });
 
@@ -124,7 +126,7 @@ test("a user is told of the ports that it asked for, and of others only when it 
     from: 9,
     payloadVariant: { case: "encrypted", value: Uint8Array.of(1) },
   });
-  for (const packet of [text(1), text(3), text(70), sealed]) users.tellPacket(packet);
+  for (const packet of [text(1), text(3), text(70), sealed]) users.tellPacket(packet, HEARD);
   const ports = (told: readonly unknown[]) =>
     (told as { t: string; port?: number | null }[]).filter(({ t }) => t === "packet").map(({ port }) => port);
   expect([ports(one.end.told), ports(all.end.told)]).toEqual([
