@@ -4,7 +4,7 @@
  */
 import { fromBinary } from "@bufbuild/protobuf";
 import { Mesh } from "@meshtastic/protobufs";
-import type { Medium, Pipe, PipeHandlers } from "@godwit/sdk";
+import type { Medium, Pipe, PipeHandlers, Urgency } from "@godwit/sdk";
 import { BoundedMap } from "@godwit/sdk/bounded";
 import { FakeServices, type ManualClock, TestHost } from "@godwit/sdk/testkit";
 import { radioPlugin } from "../../plugins/service-radio/index.ts";
@@ -209,21 +209,21 @@ class WatchedPipe implements Pipe {
     this.#pipe.open({
       data: (bytes) => handlers.data(bytes),
       drain: () => handlers.drain(),
-      left: () => {
-        const written = this.#untold.shift();
+      left: (at = 0) => {
+        const [written] = this.#untold.splice(at, 1);
         if (written !== undefined) this.#events.told(written);
-        handlers.left?.();
+        handlers.left?.(at);
       },
       closed: (error) => handlers.closed(error),
     });
   }
 
-  write(bytes: Uint8Array): boolean {
+  write(bytes: Uint8Array, urgency?: Urgency): boolean {
     const { shares, left } = this.#watcher.written(this, bytes);
     const written: Written = { shares, left: once(left), id: undefined };
     this.#events.written(bytes, written);
     this.#untold.push(written);
-    return this.#pipe.write(bytes);
+    return this.#pipe.write(bytes, urgency);
   }
 
   pause(isPaused: boolean): void {
