@@ -2,25 +2,25 @@
  * service.radio: the session of one Meshtastic radio, and its door `radio.NAME` for the plugins of this node: one owner, many users. Moves no mail and knows
  * no mesh but the radio's. Specified by docs/meshtastic.md.
  */
-import { type Clock, definePlugin, GodwitError } from "@godwit/sdk";
-import { formatPlace, radioConfig, type RadioPlace } from "./config.ts";
+import { definePlugin, GodwitError, type PluginContext } from "@godwit/sdk";
+import { formatPlace, keysOf, radioConfig, type RadioPlace } from "./config.ts";
+import { Keyring } from "./keyring.ts";
 import { RadioSession } from "./session.ts";
 import { bitsPerSecond, slotMs } from "./lora.ts";
 import { costsOf, idOf, whySilent } from "./state.ts";
 import { Users } from "./users.ts";
 import { WAKE } from "./frames.ts";
-import { openTcp, type OpenWire } from "./wire.ts";
-import { openSerialWire } from "./wire-serial.ts";
+import { openLine, openTcp, type OpenWire } from "./wire.ts";
 
 const NO_BYTES = new Uint8Array(0);
 /** What changes by itself is told at most this often, ms. */
 const TELL_MS = 10_000;
 
 /** How a radio at a place is reached; each life of the plugin asks anew. */
-type OpenPlace = (place: RadioPlace, clock: Clock) => OpenWire;
+type OpenPlace = (place: RadioPlace, by: Pick<PluginContext, "clock" | "serial">) => OpenWire;
 
-const openPlace: OpenPlace = (place, clock) =>
-  place.kind === "tcp" ? openTcp(place.host, place.port) : openSerialWire(place.path, clock);
+const openPlace: OpenPlace = (place, { clock, serial }) =>
+  place.kind === "tcp" ? openTcp(place.host, place.port, clock) : openLine(place.path, serial);
 
 /** `openWire`: of tests in virtual time, whose radios are in memory. */
 export const radioPlugin = (openWire: OpenPlace) =>
@@ -28,9 +28,12 @@ export const radioPlugin = (openWire: OpenPlace) =>
     id: "radio",
     namespace: "service",
     sdk: "^0.1.0",
-    permissions: ["net.tcp", "service.offer:*"],
+    permissions: ["net.tcp", "serial:*", "service.offer:*"],
     config: radioConfig,
-    start(ctx, { connect }) {
+    start(ctx, options) {
+      const { connect } = options;
+      const keyring = new Keyring(keysOf(options));
+      const read = ctx.counter("read", "packets that were read by the keys of this node", ["by"]);
       const ignored = ctx.counter("ignored", "what a radio said that was passed over", ["reason"]);
       const refused = ctx.counter("refused", "packets that were not handed to the radio", ["reason"]);
       const packets = ctx.counter("packets", "packets that the radio handed over");
@@ -58,14 +61,24 @@ export const radioPlugin = (openWire: OpenPlace) =>
         clock: ctx.clock,
         random: ctx.random,
         log: ctx.log,
-        open: openWire(connect, ctx.clock),
+        open: openWire(connect, ctx),
         wake: connect.kind === "serial" ? WAKE : NO_BYTES,
         changed: () => tell(),
         packet: (packet) => {
           packets.add();
-          users.tellPacket(packet);
+          const seen = keyring.read(packet, (reason) => ignored.add(1, { reason }));
+          if (seen.readBy !== undefined) read.add(1, { by: seen.readBy.by });
+          users.tellPacket(seen.packet, {
+            source: connect.kind,
+            readBy: seen.readBy,
+            numberProof: keyring.proofOf(packet.from),
+          });
         },
         ignored: (reason) => ignored.add(1, { reason }),
+        keyed(number, publicKey) {
+          const reason = keyring.learn(number, publicKey);
+          if (reason !== undefined) ignored.add(1, { reason });
+        },
       });
       const users: Users = new Users({
         session,
@@ -130,6 +143,8 @@ function stateOf(session: RadioSession, place: Parameters<typeof formatPlace>[0]
             longName: facts.longName,
             shortName: facts.shortName,
             firmware: facts.firmware,
+            board: facts.board,
+            role: facts.role,
             isLicensed: facts.isLicensed,
             signs: facts.additions.hasSignatures,
             region: facts.region?.name ?? null,

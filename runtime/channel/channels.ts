@@ -14,6 +14,8 @@ export interface Channels {
    * mail of this `urgency` now; by default that of text.
    */
   want(id: NodeId, isStuck: boolean, urgency?: Urgency): boolean;
+  /** Whether mail of this node waits because nobody here knows whom its address means: a gateway would. Asked whenever it matters. */
+  awaitNames(areAwaited: () => boolean): void;
   /** Whether a link to that place is wanted now; of places on no shared channel always. */
   isWanted(endpoint: string, knownId: NodeId | undefined): boolean;
   /** Pauses between calls to a place on a shared channel; undefined: it is on none. */

@@ -7,6 +7,7 @@ import { Attacker } from "./attacker.ts";
 import { Channel } from "./channel.ts";
 import { ForeignTraffic } from "./foreign.ts";
 import type { Life } from "../node.ts";
+import type { HostileStation } from "./hostile.ts";
 import { RadioLife } from "./life.ts";
 import type { RadioWorldOptions, WorldAir } from "./options.ts";
 import { endpointOf, RadioPort } from "./port.ts";
@@ -26,6 +27,7 @@ export class Air implements WorldAir {
   readonly #time: SimTime;
   readonly #foreign: ForeignTraffic;
   readonly #attacker: Attacker | undefined;
+  readonly #hostile: readonly { readonly radio: Radio; readonly station: HostileStation }[];
 
   constructor(options: RadioWorldOptions, time: SimTime, random: Random) {
     this.#options = options;
@@ -39,15 +41,20 @@ export class Air implements WorldAir {
     this.#makeEarshot(random);
     this.#foreign = this.#makeForeign(random);
     this.#attacker = this.#makeAttacker(seededRandom(seed * 15_486_071 + 3));
+    // Drawn apart: the honest ones are the same with it and without.
+    this.#hostile = this.#makeHostile(seededRandom(seed * 15_486_071 + 5));
     this.channel.onSent = (sent) => {
       this.airtime.onSent(sent, this.#reach(sent.radio));
       this.#attacker?.onSent(sent.radio, sent.frame);
+      if (this.#hostile.every(({ radio }) => radio !== sent.radio))
+        for (const { station } of this.#hostile) station.onSent(sent.frame);
     };
   }
 
   start(): void {
     if (this.#options.isForeignLate !== true) this.#foreign.start();
     this.#attacker?.start();
+    for (const { station } of this.#hostile) station.start();
     for (const { node, fromMs, forMs } of this.#options.cellars ?? []) {
       const radio = this.radios[node]!;
       this.#time.after(fromMs, () => {
@@ -133,6 +140,14 @@ export class Air implements WorldAir {
     const radio = this.#add(random, UNBOUNDED);
     this.#heardByNodes(radio, () => FOREIGN_DB);
     return new Attacker({ channel: this.channel, radio, share, time: this.#time, random });
+  }
+
+  #makeHostile(random: Random): { radio: Radio; station: HostileStation }[] {
+    return (this.#options.hostile ?? []).map((make) => {
+      const radio = this.#add(random, UNBOUNDED);
+      this.#heardByNodes(radio, () => FOREIGN_DB);
+      return { radio, station: make({ radio, time: this.#time, random: fork(random) }) };
+    });
   }
 
   #heardByNodes(radio: Radio, dB: () => number): void {

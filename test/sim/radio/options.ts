@@ -4,6 +4,7 @@ import type { SimTime } from "../time.ts";
 import type { Mesh } from "../../../runtime/mesh/mesh.ts";
 import type { Life, LifeTransport, SimNode } from "../node.ts";
 import type { AirtimeLedger } from "./airtime.ts";
+import type { MakeHostile } from "./hostile.ts";
 import type { Lora, Overhead } from "./lora.ts";
 import type { Miss } from "./medium.ts";
 
@@ -67,6 +68,8 @@ export interface RadioWorldOptions {
   readonly hasRadio?: (node: number) => boolean;
   /** Of the channel, for somebody who sends again what he heard, as it was or changed. */
   readonly attackShare?: number;
+  /** Stations of somebody who has the key of the channel, each heard by all. */
+  readonly hostile?: readonly MakeHostile[];
   /** Mean time between two sudden deaths of nodes, and until the dead one is back, ms; none: all live. */
   readonly crashes?: { readonly pauseMs: number; readonly downMs: number };
   /** What mail is addressed to; default ids. */

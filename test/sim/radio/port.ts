@@ -15,7 +15,7 @@ import type { Radio } from "./radio.ts";
 const FROM_DIALLER = 0x80;
 const NUMBERS = 0x7f;
 /** What is no datagram of a pipe. */
-const BROADCAST = 0x7f;
+export const BROADCAST = 0x7f;
 const RESET = 0xff;
 const HEAD_BYTES = 1;
 const PIPES_MAX = 256;
