@@ -292,7 +292,8 @@ const question = fc.record({
   holdsSeqno: maybe(u48),
 });
 const answer = fc.record({
-  number: u16,
+  /** Such as were asked among them. */
+  number: fc.oneof(fc.nat(20), u16),
   lifeMs: u8.map((units) => units * path.PATH_LIFE_UNIT_MS),
   destination: node,
   route: fc.record({
