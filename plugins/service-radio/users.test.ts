@@ -5,7 +5,7 @@ import { create } from "@bufbuild/protobuf";
 import { Mesh, Portnums } from "@meshtastic/protobufs";
 import type { Outcome } from "./outbox.ts";
 import type { RadioSession, Refusal } from "./session.ts";
-import { Users } from "./users.ts";
+import { type Origin, Users } from "./users.ts";
 
 const OPENING = { version: 1, packets: [1] };
 
@@ -75,6 +75,8 @@ const text = (portnum: Portnums.PortNum, from = 9) =>
     },
   });
 
+const origin: Origin = { source: "tcp", readBy: undefined, numberProof: "unknown" };
+
 test("what one user has under way is bounded: 32, and each that is done makes room", () => {
   const { open, state } = rig();
   const { end, say } = open();
@@ -107,10 +109,10 @@ test("a user that does not read is cut off and told no more, and holds up nobody
   const { users, open, counts } = rig();
   const [slow, other] = [open(), open(OPENING, "service.two")];
   slow.end.reads = false;
-  users.tellPacket(text(PORT.text));
+  users.tellPacket(text(PORT.text), origin);
   expect([slow.end.isClosed, counts.cutOff, users.count]).toEqual([true, 1, 1]);
   const told = slow.end.told.length;
-  users.tellPacket(text(PORT.text));
+  users.tellPacket(text(PORT.text), origin);
   expect([slow.end.told.length, other.end.told.length]).toEqual([told, 3]);
 });
 
@@ -133,7 +135,7 @@ test("a user is told of the ports that it asked for, and of others only when it 
     payloadVariant: { case: "encrypted", value: Uint8Array.of(1) },
   });
   for (const packet of [text(PORT.text), text(PORT.position), text(PORT.trace), sealed])
-    users.tellPacket(packet);
+    users.tellPacket(packet, origin);
   const ports = (told: readonly unknown[]) =>
     (told as { t: string; port?: number | null }[]).filter(({ t }) => t === "packet").map(({ port }) => port);
   expect([ports(one.end.told), ports(all.end.told)]).toEqual([
