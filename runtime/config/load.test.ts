@@ -507,3 +507,18 @@ describe("explain", () => {
     });
   });
 });
+
+test("a file that is far too long is not read", async () => {
+  const path = file("long.toml", `# ${"a".repeat(4 * 2 ** 20)}\n`);
+  const refused = await loadConfig({ path, env: {}, isRoot: true }).catch((error: unknown) => error);
+  expect(String(refused)).toContain("it has more than 4194304 bytes");
+});
+
+test("without a folder of its own the state lies where it survives a reboot", () => {
+  const dir = (env: Record<string, string>, isRoot = false) => parseConfig("", { env, isRoot }).node.stateDir;
+  expect(dir({})).toBe("/var/lib/godwit");
+  expect(dir({}, true)).toBe("/var/lib/godwit");
+  expect(dir({ HOME: "/home/a" })).toBe("/home/a/.local/state/godwit");
+  expect(dir({ HOME: "/home/a", XDG_STATE_HOME: "/state" })).toBe("/state/godwit");
+  expect(dir({ STATE_DIRECTORY: "/var/lib/private/godwit:/other" })).toBe("/var/lib/private/godwit");
+});

@@ -460,6 +460,7 @@ describe.each(["stream", "datagram"] as const)("rekey over a %s", (kind) => {
     for (const limits of [
       { rekeyAfterRecords: 5, rekeyGraceMs: 60_000 },
       { rekeyAfterRecords: 1_000, expireRecords: 30 },
+      { rekeyAfterBytes: 1_000_000, expireBytes: 400 },
     ]) {
       let isDeaf = false;
       const link = await openLink({
