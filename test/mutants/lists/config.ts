@@ -67,14 +67,6 @@ export const mutants: readonly Mutant[] = [
     tests: ["runtime/mesh/mesh.test.ts"],
   },
   {
-    id: "revoked-routes",
-    file: "runtime/mesh/parts/router.ts",
-    find: "!records.isRevoked(id) && deps.verify(id, bytes, signature)",
-    replace: "deps.verify(id, bytes, signature)",
-    promise: "a revoked node has no routes",
-    tests: ["runtime/mesh/mesh.test.ts"],
-  },
-  {
     id: "voices-tie",
     file: "runtime/time/voices.ts",
     find: 'if (agreeing >= WEIGHT_NEEDED && agreeing > denying) return "agree";',

@@ -31,22 +31,6 @@ export const mutants: readonly Mutant[] = [
     tests: ["runtime/custody/custody.test.ts", "runtime/custody/crashes.test.ts"],
   },
   {
-    id: "cut-off-offers",
-    file: "runtime/custody/custody.ts",
-    find: "    if (this.#isCutOff(header)) return this.#dropCutOff(from, id);\n    const held = this.forwarder.get(id);",
-    replace: "    const held = this.forwarder.get(id);",
-    promise: "mail of and for a node that is cut off is not taken, large or small",
-    tests: ["runtime/custody/custody.test.ts", "runtime/custody/limits.test.ts"],
-  },
-  {
-    id: "transit-over",
-    file: "runtime/custody/custody.ts",
-    find: "    if (journey.remainingMs <= 0) return this.#acks.tell(from, id); // its life is over: nobody needs to keep it\n",
-    replace: "",
-    promise: "what is over is not kept for others",
-    tests: ["runtime/custody/custody.test.ts"],
-  },
-  {
     id: "claim-by-stranger",
     file: "runtime/custody/recipient/claims.ts",
     find: "      if (!live.others.includes(by)) return;\n",
@@ -108,7 +92,7 @@ export const mutants: readonly Mutant[] = [
     find: "if (nowMs - (this.#resentAtMs.get(messageId) ?? Number.NEGATIVE_INFINITY) < RESEND_MIN_MS) return;",
     replace: "",
     promise: "a receipt is sent again once in a while, however often its message comes",
-    tests: ["runtime/custody/recipient/receipts.test.ts", "runtime/custody/custody.test.ts"],
+    tests: ["runtime/custody/recipient/receipts.test.ts"],
   },
   {
     id: "receipt-unsigned",
@@ -128,7 +112,7 @@ export const mutants: readonly Mutant[] = [
     find: "      this.#openCount + this.#pending >= limits.outboxMessagesMax ||",
     replace: "      this.#openCount >= limits.outboxMessagesMax ||",
     promise: "the outbox takes no more than its bound, those under way to the disk included",
-    tests: ["runtime/custody/limits.test.ts", "runtime/custody/custody.test.ts"],
+    tests: ["runtime/custody/bounds.test.ts"],
   },
   {
     id: "body-bytes",
@@ -145,14 +129,6 @@ export const mutants: readonly Mutant[] = [
     replace: "idempotencyKey.length > IDEMPOTENCY_KEY_BYTES_MAX",
     promise: "an idempotency key has its bound in bytes",
     tests: ["runtime/custody/source/order.test.ts"],
-  },
-  {
-    id: "hop-limit",
-    file: "runtime/custody/forwarding/forwarder.ts",
-    find: "    if (holding.hops >= HOP_LIMIT) {",
-    replace: "    if (holding.hops > 1e9) {",
-    promise: "mail that went in a circle ends after so many hops",
-    tests: ["runtime/custody/forwarding/forwarder.test.ts", "runtime/custody/custody.test.ts"],
   },
   {
     id: "window-count",
@@ -222,18 +198,6 @@ export const mutants: readonly Mutant[] = [
     ],
   },
   {
-    id: "outgoing-bytes",
-    file: "runtime/custody/forwarding/chunk-sender.ts",
-    find: "return this.#bytes + bytes <= OUTGOING_BYTES_MAX || this.#bytes === 0;",
-    replace: "return true;",
-    promise: "bodies that neighbours ask for hold only so much memory",
-    tests: [
-      "runtime/custody/forwarding/transfer.test.ts",
-      "runtime/custody/custody.test.ts",
-      "runtime/custody/forwarding/cut-through.test.ts",
-    ],
-  },
-  {
     id: "transients",
     file: "runtime/custody/recipient/delivery.ts",
     find: "      this.#transientsWaiting < TRANSIENTS_WAITING_MAX &&\n",
@@ -271,7 +235,7 @@ export const mutants: readonly Mutant[] = [
     find: 'if (names.size > OF_SENDER_MAX[share.isKnown ? "known" : "stranger"]) {',
     replace: "if (names.size > OF_SENDER_MAX.known) {",
     promise: "a stranger has fewer mail sessions here than a known node",
-    tests: ["runtime/custody/recipient/sessions.test.ts", "runtime/custody/mail-sessions.test.ts"],
+    tests: ["runtime/custody/recipient/sessions.test.ts"],
   },
   {
     id: "openings-budget",
@@ -287,23 +251,7 @@ export const mutants: readonly Mutant[] = [
     find: "if (entry === undefined || this.#ctx.clock.monotonicMs() - entry.atMs < AGAIN_MIN_MS) return undefined;",
     replace: "if (entry === undefined) return undefined;",
     promise: "a bundle that is still on its way is no evidence against who took it",
-    tests: [
-      "runtime/custody/transit/transit.test.ts",
-      "runtime/custody/custody.test.ts",
-      "runtime/custody/transit/passed-on.heavy.test.ts",
-    ],
-  },
-  {
-    id: "lane-bound",
-    file: "runtime/custody/transit/transit.ts",
-    find: "if (this.#lanes.countOf(lane) <= this.#ctx.limits.laneUnreachableMax) continue;",
-    replace: "continue;",
-    promise: "mail for a node that nothing leads to holds only its share of the store",
-    tests: [
-      "runtime/custody/transit/transit.test.ts",
-      "runtime/custody/custody.test.ts",
-      "runtime/custody/limits.test.ts",
-    ],
+    tests: ["runtime/custody/bounds.test.ts"],
   },
   {
     id: "uncommitted-acks",
@@ -311,7 +259,7 @@ export const mutants: readonly Mutant[] = [
     find: "if (waiting.length >= ACKS_PER_FRAME) this.#flush(to);",
     replace: "",
     promise: "one frame acknowledges only so many bundles",
-    tests: ["runtime/custody/custody.test.ts", "runtime/custody/forwarding/forwarder.test.ts"],
+    tests: ["runtime/custody/bounds.test.ts"],
   },
   {
     id: "proof-count",
@@ -327,7 +275,7 @@ export const mutants: readonly Mutant[] = [
     find: "if (sealed.length > BODY_CACHE_ONE_BYTES_MAX || this.#bodies.has(id)) return;",
     replace: "if (this.#bodies.has(id)) return;",
     promise: "one large body does not push all others out of the cache",
-    tests: ["runtime/custody/transit/transit.test.ts", "runtime/custody/custody.test.ts"],
+    tests: ["runtime/custody/bounds.test.ts"],
   },
   {
     id: "cache-all",
@@ -335,6 +283,6 @@ export const mutants: readonly Mutant[] = [
     find: "if (this.#bytes <= BODY_CACHE_BYTES_MAX) break;",
     replace: "if (this.#bytes <= 1e15) break;",
     promise: "the cache of bodies is bounded",
-    tests: ["runtime/custody/transit/transit.test.ts", "runtime/custody/custody.test.ts"],
+    tests: ["runtime/custody/bounds.test.ts"],
   },
 ];

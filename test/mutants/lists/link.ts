@@ -19,14 +19,6 @@ export const mutants: readonly Mutant[] = [
     tests: ["runtime/link/handshake.test.ts"],
   },
   {
-    id: "attempts-per-pipe",
-    file: "runtime/link/responder.ts",
-    find: "if (++this.#attempts > ATTEMPTS_PER_PIPE_MAX)",
-    replace: "if (this.#attempts > ATTEMPTS_PER_PIPE_MAX)",
-    promise: "one pipe may begin only so many handshakes",
-    tests: ["runtime/link/handshake.test.ts"],
-  },
-  {
     id: "rekey-other",
     file: "runtime/link/rekey.ts",
     find: "if (Buffer.compare(state.remoteStatic!, this.#remote) !== 0)",
@@ -48,7 +40,7 @@ export const mutants: readonly Mutant[] = [
     find: "++this.rxRecords > this.params.limits.expireRecords",
     replace: "++this.rxRecords > 1e15",
     promise: "no key opens more records than one may",
-    tests: ["runtime/link/session.test.ts", "runtime/link/timers.test.ts"],
+    tests: ["runtime/link/session.test.ts"],
   },
   {
     id: "expire-bytes",
