@@ -67,37 +67,37 @@ describe("what is tried at a time is bounded", () => {
 
   test("what others claim takes only its share", async () => {
     const { quarantine, sent, scope } = setup(() => false);
-    for (const to of crowd) quarantine.onReturned(liar!, to, 2, undefined);
+    for (const to of crowd) quarantine.onReturned(liar, to, 2, undefined);
     expect(tried(sent)).toBe(OTHERS_TRIALS_MAX);
     await scope.close();
   });
 
   test("and so is what this node misses itself", async () => {
     const { clock, quarantine, sent, scope } = setup(() => false);
-    for (const to of crowd) quarantine.onHanded(liar!, to);
+    for (const to of crowd) quarantine.onHanded(liar, to);
     await clock.advance(3_100);
     expect(tried(sent)).toBe(16);
     await scope.close();
   });
 
   test("two other neighbours are asked whether the destination answers at all, however many there are", async () => {
-    const hops = [liar!, honest!, ...crowd.slice(0, 10)];
+    const hops = [liar, honest, ...crowd.slice(0, 10)];
     const { quarantine, sent, scope } = setup(() => false, noRegard, hops);
-    quarantine.onReturned(liar!, destination!, 2, undefined);
+    quarantine.onReturned(liar, destination, 2, undefined);
     expect(new Set(sent.map(({ via }) => via)).size).toBe(3);
     await scope.close();
   });
 
   test("who was found honest is not tried again at once", async () => {
     const { clock, quarantine, sent, scope } = setup(() => true);
-    quarantine.onReturned(liar!, destination!, 2, undefined);
+    quarantine.onReturned(liar, destination, 2, undefined);
     await clock.advance(2_000);
     const first = sent.length;
     expect(first).toBeGreaterThan(0);
-    quarantine.onReturned(liar!, destination!, 2, undefined);
+    quarantine.onReturned(liar, destination, 2, undefined);
     expect(sent).toHaveLength(first);
     await clock.advance(60_000);
-    quarantine.onReturned(liar!, destination!, 2, undefined);
+    quarantine.onReturned(liar, destination, 2, undefined);
     expect(sent.length).toBeGreaterThan(first);
     await scope.close();
   });

@@ -16,7 +16,7 @@ export const [liar, honest, destination] = [id(1), id(2), id(3)];
 export function setup(
   arrives: (via: NodeId, to: NodeId) => boolean,
   regard: Regard = noRegard,
-  hops: readonly NodeId[] = [liar!, honest!],
+  hops: readonly NodeId[] = [liar, honest],
 ) {
   const clock = new ManualClock();
   const scope = new Scope("test");
