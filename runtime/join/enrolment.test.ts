@@ -432,7 +432,7 @@ describe("what newcomers may ask for", () => {
       send: (frame: Uint8Array) => sent.push(frame.slice()) > 0,
       close() {
         one.isClosed = true;
-        handlers?.closed(undefined as never);
+        handlers?.closed(undefined);
       },
     };
     return {
