@@ -118,6 +118,7 @@ describe("every command that asks the node", () => {
     ["serf query load abc --node LON-B --tag role=web.* --relay 2 --timeout 2s", '"acks":["LON-B"]', 0],
     ["serf keys list", '"done":2', 0],
     [`serf keys install ${"A".repeat(43)}=`, '"done":2', 0],
+    ["radio setup --port /dev/ttyUSB0", '"is_of_node":true', 0],
     ["radio list", '{"radios":[', 0],
     ["radio show pi", '"firmware":"2.8.0"', 0],
     ["radio airtime pi", '"hourMaxMs":180000', 0],
