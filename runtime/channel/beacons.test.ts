@@ -232,3 +232,17 @@ test("a flood of questions makes nobody say more than one answer in its time", a
   expect(victim.counts["answered"]).toBeGreaterThan(1);
   expect(victim.counts["answered"]).toBeLessThanOrEqual(1 + 10_000_000 / URGENT_GAP_MS);
 });
+
+test("whoever asks all the time takes nobody's turn to ask", async () => {
+  const { clock, nodes } = world(2);
+  const [victim, liar] = nodes as [Node, Node];
+  for (const { station } of nodes) station.foreignUtilisation = 0.3;
+  victim.wanted = "a".repeat(12);
+  const beacon = { who: "b".repeat(12), gateway: undefined, earshot: 0, asks: victim.name };
+  for (let n = 1; n <= 720; n++) {
+    liar.station.broadcast(encodeChannelBeacon(key, { ...beacon, number: n }));
+    await clock.advance(10_000);
+  }
+  expect(victim.counts["asked"]).toBeGreaterThan(8);
+  expect(victim.counts["answered"] ?? 0).toBeLessThanOrEqual(12);
+});

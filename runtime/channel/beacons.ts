@@ -23,6 +23,9 @@ const REDUNDANCY = 2;
 const SUPPRESSED_MAX = 1;
 /** Trickle starts over at most this often, whatever is heard or changes, ms. */
 export const RESET_GAP_MS = 600_000;
+/** Of that for new names so many at once, and one in this time: whoever invents them shall not have this node spend on beacons what links need, ms. */
+const NAME_RESETS = 4;
+const NAME_RESET_MS = 7_200_000;
 /**
  * Where the channel is too busy for beacons one leaves for mail that waits: it asks for somebody, or answers whoever asked. At most one in this time, ms, and in
  * the second one where only what mail needs is said at all.
@@ -31,9 +34,6 @@ export const URGENT_GAP_MS = 600_000;
 export const URGENT_BUSY_GAP_MS = 3_600_000;
 /** Who is asked answers within this, at random, ms. */
 const ANSWER_SPREAD_MS = 30_000;
-/** Of that for new names so many at once, and one in this time: whoever invents them shall not have this node spend on beacons what links need, ms. */
-const NAME_RESETS = 4;
-const NAME_RESET_MS = 7_200_000;
 /** How often it is looked whether somebody is gone, ms. */
 const LOOK_MS = 60_000;
 
@@ -86,7 +86,8 @@ export class Beacons {
   #quietMs = 0;
   #lookedAtMs: number;
   #saidGateway: number | undefined;
-  #urgentAtMs = Number.NEGATIVE_INFINITY;
+  #askedAtMs = Number.NEGATIVE_INFINITY;
+  #answeredAtMs = Number.NEGATIVE_INFINITY;
   #answerTimer: Timer | undefined;
 
   constructor(deps: BeaconsDeps) {
@@ -157,21 +158,25 @@ export class Beacons {
   /** Mail waits and nobody says that he is there: the one who is wanted is asked for. */
   #ask(): void {
     const { budget, wanted } = this.#deps;
-    if (!budget.isQuiet || !this.#mayBeUrgent) return;
+    if (!budget.isQuiet || !this.#mayBeUrgent(true)) return;
     const asked = wanted();
     if (asked !== undefined) this.#sayUrgently(asked);
   }
 
-  get #mayBeUrgent(): boolean {
+  /** Own mail waits behind its own questions alone: whoever asks all the time does not take its turn. */
+  #mayBeUrgent(isAsking: boolean): boolean {
     const { clock, budget } = this.#deps;
     const gapMs = budget.medium.utilisation > MAIL_ONLY_ABOVE ? URGENT_BUSY_GAP_MS : URGENT_GAP_MS;
-    return clock.monotonicMs() - this.#urgentAtMs >= gapMs;
+    const lastMs = isAsking ? this.#askedAtMs : Math.max(this.#askedAtMs, this.#answeredAtMs);
+    return clock.monotonicMs() - lastMs >= gapMs;
   }
 
   #sayUrgently(asks: string | undefined): void {
-    if (!this.#mayBeUrgent || !this.#send(asks, true)) return;
-    this.#urgentAtMs = this.#deps.clock.monotonicMs();
-    this.#deps.count(asks === undefined ? "answered" : "asked");
+    const isAsking = asks !== undefined;
+    if (!this.#mayBeUrgent(isAsking) || !this.#send(asks, true)) return;
+    if (isAsking) this.#askedAtMs = this.#deps.clock.monotonicMs();
+    else this.#answeredAtMs = this.#deps.clock.monotonicMs();
+    this.#deps.count(isAsking ? "asked" : "answered");
   }
 
   #countNodes(): void {
