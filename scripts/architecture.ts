@@ -201,6 +201,8 @@ function reasonAgainst(path: string, target: string, specifier: string): string 
       : undefined;
   if (path.startsWith("plugins/")) {
     if (isTest(path) && specifier.startsWith("bun:")) return undefined;
+    if (specifier === "@godwit/sdk/serial")
+      return "the node opens serial ports for whoever asks, by ctx.serial";
     const own = path.split("/").slice(0, 2).join("/");
     const isOwn = specifier.startsWith(".") && target.startsWith(`${own}/`);
     const isForeign = specifier.startsWith(".") || /^(runtime|sdk|\/)/.test(specifier);

@@ -125,6 +125,7 @@ describe("each rule can fail", () => {
     ["plugins/service-x/x.test.ts", 'import { a } from "../../runtime/kernel/ids.ts";', "no door"],
     ["plugins/service-x/x.ts", 'import { a } from "../transport-tcp/pipe.ts";', "no door"],
     ["plugins/service-x/x.ts", 'import { a } from "../../sdk/src/clock.ts";', "no door"],
+    ["plugins/service-x/x.ts", 'import { a } from "@godwit/sdk/serial";', "by ctx.serial"],
     ["sdk/src/x.ts", 'import { a } from "../../runtime/kernel/ids.ts";', "without the runtime"],
   ])("%s: %s", (path, text, because) => {
     expect(dependencyViolations(at(path, text))).toEqual([expect.stringContaining(because)]);

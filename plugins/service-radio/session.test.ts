@@ -26,11 +26,12 @@ function bench(options: FakeRadioOptions = {}, ether = new FakeEther()) {
     clock,
     random: seededRandom(3),
     log: silent,
-    open: openTcp("127.0.0.1", radio.port),
+    open: openTcp("127.0.0.1", radio.port, clock),
     wake: new Uint8Array(0),
     changed: () => {},
     packet: (packet) => void packets.push(packet),
     ignored: (reason) => void ignored.push(reason),
+    keyed: () => {},
   });
   const abort = new AbortController();
   const running = session.run(abort.signal);

@@ -8,7 +8,8 @@ import { BoundedMap } from "@godwit/sdk/bounded";
 import { RadioAirtime } from "./airtime.ts";
 import { encodeFrame, FrameReader } from "./frames.ts";
 import { isForbiddenPort, PORT, PortLimits } from "./limits.ts";
-import { frameMs, HEADER_BYTES, packetBytes, PAYLOAD_BYTES_MAX } from "./modem.ts";
+import { frameMs } from "./lora.ts";
+import { HEADER_BYTES, packetBytes, PAYLOAD_BYTES_MAX } from "./modem.ts";
 import { Outbox, type Outcome } from "./outbox.ts";
 import {
   decodeFromRadio,
@@ -86,6 +87,8 @@ export interface SessionDeps {
   /** Borrowed. From the radio's own queue as well, which it sends after a handshake. */
   packet(packet: MeshPacket): void;
   ignored(reason: Ignored): void;
+  /** Borrowed: the key that the radio knows a node by. */
+  keyed(number: number, publicKey: Uint8Array): void;
 }
 
 export class RadioSession {
@@ -338,6 +341,7 @@ export class RadioSession {
     if (user === undefined) return;
     if (numberProof(num, user.publicKey) === "other" && this.#hasKeyedNumbers)
       this.#deps.ignored("node_number");
+    this.#deps.keyed(num, user.publicKey);
     this.nodes.renew(num, { number: num, longName: user.longName, publicKey: user.publicKey.slice() });
   }
 
@@ -431,7 +435,7 @@ export class RadioSession {
   }
 }
 
-async function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
+export async function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
   const { promise, resolve } = Promise.withResolvers<void>();
   const timer = clock.after(delayMs, resolve);

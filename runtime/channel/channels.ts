@@ -11,6 +11,8 @@ export interface Channels {
   open(medium: Medium, schemes: readonly string[]): () => void;
   /** Mail for the node waits, or goes by a gateway: `isStuck` where there is no way at all. Answers whether it is heard. */
   want(id: NodeId, isStuck: boolean): boolean;
+  /** Whether mail of this node waits because nobody here knows whom its address means: a gateway would. Asked whenever it matters. */
+  awaitNames(areAwaited: () => boolean): void;
   /** Whether a link to that place is wanted now; of places on no shared channel always. */
   isWanted(endpoint: string, knownId: NodeId | undefined): boolean;
   /** Pauses between calls to a place on a shared channel; undefined: it is on none. */

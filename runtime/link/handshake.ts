@@ -89,8 +89,8 @@ export function openSession(pipe: Pipe, options: OpenSessionOptions, signal: Abo
 /** Of the protocol, as this node speaks it. */
 export const VERSIONS: Versions = { min: PROTOCOL_VERSION_MIN, max: PROTOCOL_VERSION_MAX };
 
-/** Messages 1 that may be owed for mail: who does not answer the second has no airtime, or is not there. */
-const CALLS_FOR_MAIL = 2;
+/** Messages 1, one of them at least lost on the way there or back: who does not answer the last has no airtime, or is not there. */
+const CALLS_AT_ONCE = 3;
 /** Longest answer to a message 1: xx2. */
 export const ANSWER_BYTES = 98;
 
@@ -271,14 +271,14 @@ class Opening {
   }
 
   /**
-   * Takes the airtime of a message 1. What mail waits for may be owed, once and again; else there is a call only where there is enough
-   * for all of the link.
+   * Takes the airtime of a message 1. What mail waits for may be owed; else there is a call only where there is enough for all of the link. Where one was
+   * begun its repetitions are part of that, or a lost message would cost all that a link takes once more.
    */
   #hasAirtime(bytes: number): boolean {
     const budget = this.#budget;
     if (budget === undefined) return true;
-    const isForMail = this.#calls < CALLS_FOR_MAIL && this.#options.airtime!.isForMail(this.#pipe.remote);
-    const need = isForMail ? "begin" : "link";
+    const isWanted = this.#calls > 0 || this.#options.airtime!.isForMail(this.#pipe.remote);
+    const need = this.#calls < CALLS_AT_ONCE && isWanted ? "begin" : "link";
     const isThere = budget.take(budget.costMs(bytes, false), "handshakes", need);
     if (isThere) this.#calls++;
     return isThere;

@@ -2,10 +2,13 @@
 import { afterEach, expect, test } from "bun:test";
 import { systemClock } from "../../runtime/kernel/clock.ts";
 import { silentLog } from "../../runtime/kernel/log.ts";
+import { Scope } from "../../runtime/kernel/scope.ts";
+import { openPluginSerial } from "../../runtime/plugin/host/serial.ts";
+import { serialPolicyOf } from "../../runtime/plugin/permissions.ts";
 import { seededRandom } from "../../runtime/kernel/random.ts";
 import { WAKE } from "../../plugins/service-radio/frames.ts";
 import { RadioSession } from "../../plugins/service-radio/session.ts";
-import { openSerialWire } from "../../plugins/service-radio/wire-serial.ts";
+import { openLine } from "../../plugins/service-radio/wire.ts";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -29,15 +32,18 @@ test("a radio on a serial line is known, lost when it is unplugged, and known ag
   const link = join(folder, "radio");
   radio.openPty({ link });
   radio.faults.logNoise = true;
+  const scope = new Scope("radio");
+  ends.push(() => scope.close());
   const session = new RadioSession({
     clock: systemClock,
     random: seededRandom(3),
     log: silentLog,
-    open: openSerialWire(link, systemClock),
+    open: openLine(link, openPluginSerial(scope, serialPolicyOf(["serial:*"], undefined), systemClock)),
     wake: WAKE,
     changed: () => {},
     packet: () => {},
     ignored: () => {},
+    keyed: () => {},
   });
   const abort = new AbortController();
   const running = session.run(abort.signal);

@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { systemRandom } from "../../runtime/kernel/random.ts";
 import { generateIdentity } from "../../runtime/identity/keys.ts";
+import { sdkModules } from "../../runtime/plugin/package/sdk-modules.ts";
 import { installPackage, trustPublisher } from "../../runtime/plugin/installed.ts";
 import { encodePackage } from "../../runtime/plugin/package/package.ts";
 import { builtinPlugins } from "../../runtime/registry.ts";
@@ -26,7 +27,7 @@ export async function bundle(
     entrypoints: [join(import.meta.dir, "plugins", `${name}.ts`)],
     target: "bun",
     format: "esm",
-    external: ["@godwit/sdk", "@godwit/sdk/tcp"],
+    external: [...sdkModules],
     define,
   });
   return new Uint8Array(await built.outputs[0]!.arrayBuffer());
