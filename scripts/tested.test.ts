@@ -18,7 +18,7 @@ describe("of a usual test and a heavy one", () => {
     const passing = (name: string) => `import { test } from "bun:test";\ntest("${name}", () => {});\n`;
     for (const path of [
       ...["runtime/a.test.ts", "runtime/a.heavy.test.ts", "runtime/b/c.heavy.test.ts"],
-      "test/architecture.test.ts",
+      ...["test/architecture.test.ts", "test/mutants.test.ts"],
     ]) {
       mkdirSync(join(folder, path, ".."), { recursive: true });
       writeFileSync(join(folder, path), passing(path));
@@ -27,7 +27,7 @@ describe("of a usual test and a heavy one", () => {
   afterAll(() => rmSync(folder, { recursive: true }));
 
   test.each([
-    ["the whole check runs the usual one alone", testArguments(undefined, 1), 2],
+    ["the whole check runs the usual one alone", testArguments(undefined, 1), 3],
     ["a check of the heavy one's path runs it", testArguments(["runtime/a.heavy.test.ts"], 1), 1],
     ["a check of its folder runs both", testArguments(["runtime"], 1), 3],
     ["the suite runs the heavy ones alone", heavyArguments(1), 2],

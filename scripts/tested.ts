@@ -7,7 +7,7 @@
 /** Folders whose tests are beside the code, and those of the whole. */
 export const TESTED: readonly string[] = [
   ...["runtime/", "sdk/src/", "sdk/testkit/", "plugins/", "scripts/"],
-  "test/architecture.test.ts",
+  ...["test/architecture.test.ts", "test/mutants.test.ts"],
 ];
 
 const HEAVY = ".heavy.test.ts";

@@ -29,7 +29,13 @@ const NAME_BYTES_MAX = 11;
 const KEY_TEXT_BYTES_MAX = 44;
 
 /** Undefined: no place of a radio. */
-export function parsePlace(text: string): SourcePlace | undefined {
+export function parsePlace(text: string): RadioPlace | undefined {
+  const place = parseSource(text);
+  return place?.kind === "tcp" || place?.kind === "serial" ? place : undefined;
+}
+
+/** Undefined: neither that nor where packets are heard. */
+function parseSource(text: string): SourcePlace | undefined {
   const path = /^serial:(?:\/\/)?(\/dev\/[^\0\s]{1,200})$/.exec(text)?.[1];
   if (path !== undefined) return { kind: "serial", path };
   const [, scheme, at = ""] = /^(tcp|udp|mqtts?):\/\/(.+)$/.exec(text) ?? [];
@@ -111,7 +117,7 @@ export const radioConfig = z
     connect: z.pipe(
       z.string(),
       z.transform((value, ctx): SourcePlace => {
-        const place = parsePlace(value);
+        const place = parseSource(value);
         if (place !== undefined) return place;
         ctx.issues.push({
           code: "custom",

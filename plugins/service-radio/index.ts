@@ -2,7 +2,7 @@
  * service.radio: the session of one Meshtastic radio, and its door `radio.NAME` for the plugins of this node: one owner, many users. Moves no mail and knows
  * no mesh but the radio's. Specified by docs/meshtastic.md.
  */
-import { definePlugin, GodwitError, type ServiceContext } from "@godwit/sdk";
+import { definePlugin, GodwitError, type PluginContext, type ServiceContext } from "@godwit/sdk";
 import {
   DEFAULT_TOPICS,
   formatPlace,
@@ -15,79 +15,90 @@ import {
 import { Keyring } from "./keyring.ts";
 import type { MeshPacket } from "./protocol.ts";
 import { type Ignored, RadioSession } from "./session.ts";
-import { bitsPerSecond, costsOf, idOf, slotMs, whySilent } from "./state.ts";
+import { bitsPerSecond, slotMs } from "./lora.ts";
+import { costsOf, idOf, whySilent } from "./state.ts";
 import { type Published, Tap, type TapIgnored } from "./tap.ts";
 import { openMqtt } from "./tap-mqtt.ts";
 import { openUdp } from "./tap-udp.ts";
 import { type Sender, Users } from "./users.ts";
 import { WAKE } from "./frames.ts";
-import { openLine, openTcp } from "./wire.ts";
+import { openLine, openTcp, type OpenWire } from "./wire.ts";
 
 const NO_BYTES = new Uint8Array(0);
 /** What changes by itself is told at most this often, ms. */
 const TELL_MS = 10_000;
 
-export default definePlugin({
-  id: "radio",
-  namespace: "service",
-  sdk: "^0.1.0",
-  permissions: ["net.tcp", "net.udp", "serial:*", "service.offer:*"],
-  config: radioConfig,
-  start(ctx, options) {
-    const { connect } = options;
-    const keyring = new Keyring(keysOf(options));
-    const read = ctx.counter("read", "packets that were read by the keys of this node", ["by"]);
-    const ignored = ctx.counter("ignored", "what a radio said that was passed over", ["reason"]);
-    const refused = ctx.counter("refused", "packets that were not handed to the radio", ["reason"]);
-    const packets = ctx.counter("packets", "packets that the radio handed over");
-    const cutOff = ctx.counter("cut_off", "users that did not read what they had asked for");
-    const shared: Shared = {
-      ctx,
-      ignored: (reason) => ignored.add(1, { reason }),
-      keyed(number, publicKey) {
-        const reason = keyring.learn(number, publicKey);
-        if (reason !== undefined) ignored.add(1, { reason });
-      },
-      packet(packet, published) {
-        packets.add();
-        const seen = keyring.read(packet, (reason) => ignored.add(1, { reason }));
-        if (seen.readBy !== undefined) read.add(1, { by: seen.readBy.by });
-        users.tellPacket(seen.packet, {
-          source: connect.kind,
-          published,
-          readBy: seen.readBy,
-          numberProof: keyring.proofOf(packet.from),
-        });
-      },
-      changed() {
-        const trouble = source.trouble();
-        ctx.health(trouble === undefined ? { state: "running" } : { state: "degraded", reason: trouble });
-        users.tellState();
-      },
-    };
-    const source =
-      connect.kind === "udp" || connect.kind === "mqtt"
-        ? tapSource(shared, options, connect)
-        : radioSource(shared, connect);
-    const users: Users = new Users({
-      sender: source.sender,
-      state: source.state,
-      refused: (reason) => refused.add(1, { reason }),
-      cutOff: () => cutOff.add(),
-    });
-    // Names of tables have underscores, those of services hyphens.
-    ctx.services.offer(`radio.${ctx.instance.replaceAll("_", "-")}`, users.service);
-    ctx.onRequest((request) =>
-      request === "show"
-        ? Promise.resolve({ ...source.state(), users: Object.fromEntries(users.airtimeMs) })
-        : Promise.reject(
-            new GodwitError("GODWIT_REQUEST_INVALID", 'a radio answers "show"', { kind: "protocol" }),
-          ),
-    );
-    ctx.spawn("radio", (signal) => source.run(signal));
-    shared.changed();
-  },
-});
+/** How a radio at a place is reached; each life of the plugin asks anew. */
+type OpenPlace = (place: RadioPlace, by: Pick<PluginContext, "clock" | "serial">) => OpenWire;
+
+const openPlace: OpenPlace = (place, { clock, serial }) =>
+  place.kind === "tcp" ? openTcp(place.host, place.port, clock) : openLine(place.path, serial);
+
+/** `openWire`: of tests in virtual time, whose radios are in memory. */
+export const radioPlugin = (openWire: OpenPlace) =>
+  definePlugin({
+    id: "radio",
+    namespace: "service",
+    sdk: "^0.1.0",
+    permissions: ["net.tcp", "net.udp", "serial:*", "service.offer:*"],
+    config: radioConfig,
+    start(ctx, options) {
+      const { connect } = options;
+      const keyring = new Keyring(keysOf(options));
+      const read = ctx.counter("read", "packets that were read by the keys of this node", ["by"]);
+      const ignored = ctx.counter("ignored", "what a radio said that was passed over", ["reason"]);
+      const refused = ctx.counter("refused", "packets that were not handed to the radio", ["reason"]);
+      const packets = ctx.counter("packets", "packets that the radio handed over");
+      const cutOff = ctx.counter("cut_off", "users that did not read what they had asked for");
+      const shared: Shared = {
+        ctx,
+        ignored: (reason) => ignored.add(1, { reason }),
+        keyed(number, publicKey) {
+          const reason = keyring.learn(number, publicKey);
+          if (reason !== undefined) ignored.add(1, { reason });
+        },
+        packet(packet, published) {
+          packets.add();
+          const seen = keyring.read(packet, (reason) => ignored.add(1, { reason }));
+          if (seen.readBy !== undefined) read.add(1, { by: seen.readBy.by });
+          users.tellPacket(seen.packet, {
+            source: connect.kind,
+            published,
+            readBy: seen.readBy,
+            numberProof: keyring.proofOf(packet.from),
+          });
+        },
+        changed() {
+          const trouble = source.trouble();
+          ctx.health(trouble === undefined ? { state: "running" } : { state: "degraded", reason: trouble });
+          users.tellState();
+        },
+      };
+      const source =
+        connect.kind === "udp" || connect.kind === "mqtt"
+          ? tapSource(shared, options, connect)
+          : radioSource(shared, connect, openWire(connect, ctx));
+      const users: Users = new Users({
+        sender: source.sender,
+        state: source.state,
+        refused: (reason) => refused.add(1, { reason }),
+        cutOff: () => cutOff.add(),
+      });
+      // Names of tables have underscores, those of services hyphens.
+      ctx.services.offer(`radio.${ctx.instance.replaceAll("_", "-")}`, users.service);
+      ctx.onRequest((request) =>
+        request === "show"
+          ? Promise.resolve({ ...source.state(), users: Object.fromEntries(users.airtimeMs) })
+          : Promise.reject(
+              new GodwitError("GODWIT_REQUEST_INVALID", 'a radio answers "show"', { kind: "protocol" }),
+            ),
+      );
+      ctx.spawn("radio", (signal) => source.run(signal));
+      shared.changed();
+    },
+  });
+
+export default radioPlugin(openPlace);
 
 /** What every source is given. */
 interface Shared {
@@ -108,7 +119,7 @@ interface Source {
   run(signal: AbortSignal): Promise<void>;
 }
 
-function radioSource(shared: Shared, connect: RadioPlace): Source {
+function radioSource(shared: Shared, connect: RadioPlace, open: OpenWire): Source {
   const { ctx } = shared;
   const airtime = ctx.counter("airtime_ms", "airtime of what was handed to the radio, milliseconds");
   const utilisation = ctx.gauge(
@@ -120,10 +131,7 @@ function radioSource(shared: Shared, connect: RadioPlace): Source {
     clock: ctx.clock,
     random: ctx.random,
     log: ctx.log,
-    open:
-      connect.kind === "tcp"
-        ? openTcp(connect.host, connect.port, ctx.clock)
-        : openLine(connect.path, ctx.serial),
+    open,
     wake: connect.kind === "serial" ? WAKE : NO_BYTES,
     changed() {
       utilisation.set(session.airtime.utilisation);
@@ -233,6 +241,8 @@ function stateOf(session: RadioSession, place: Parameters<typeof formatPlace>[0]
             longName: facts.longName,
             shortName: facts.shortName,
             firmware: facts.firmware,
+            board: facts.board,
+            role: facts.role,
             isLicensed: facts.isLicensed,
             signs: facts.additions.hasSignatures,
             region: facts.region?.name ?? null,

@@ -1,14 +1,11 @@
 /**
- * What a radio's settings mean on the air: presets, regions, and how long the firmware keeps the channel busy with a packet of ours. Pure. Sources:
- * Semtech AN1200.13 for the time on air; Meshtastic's RadioInterface, MeshRadio and Router of 2.8.0 for presets, duty cycles and what is added to a packet.
+ * What a radio's settings mean on the air: presets, regions, and what the firmware adds to a packet of ours. Pure. Sources:
+ * Meshtastic's RadioInterface, MeshRadio and Router of 2.8.0 for presets, duty cycles and what is added to a packet; lora.ts has the time on air.
  */
+import type { Modulation } from "./lora.ts";
 
-export interface Modem {
+export interface Modem extends Modulation {
   readonly name: string;
-  readonly spreadingFactor: number;
-  readonly bandwidthHz: number;
-  /** Of 4/5 to 4/8 the 5 to 8. */
-  readonly codingRate: number;
 }
 
 const modem = (name: string, spreadingFactor: number, bandwidthHz: number, codingRate: number): Modem => ({
@@ -19,7 +16,7 @@ const modem = (name: string, spreadingFactor: number, bandwidthHz: number, codin
 });
 
 /** By the number of Config.LoRaConfig.ModemPreset; the name is the one of a channel without a name. */
-const PRESETS: Readonly<Record<number, Modem>> = {
+export const PRESETS = {
   0: modem("LongFast", 11, 250_000, 5),
   1: modem("LongSlow", 12, 125_000, 8),
   3: modem("MediumSlow", 10, 250_000, 5),
@@ -34,7 +31,16 @@ const PRESETS: Readonly<Record<number, Modem>> = {
   12: modem("NarrowFast", 7, 62_500, 6),
   13: modem("NarrowSlow", 8, 62_500, 6),
   16: modem("MediumTurbo", 9, 500_000, 5),
-};
+} as const satisfies Readonly<Record<number, Modem>>;
+
+/** Undefined: one that is not known here. */
+export const presetOf = (number: number): Modem | undefined =>
+  (PRESETS as Readonly<Record<number, Modem>>)[number];
+
+/** By its name or that of the definitions: LongFast, LONG_FAST, in any case. Undefined: none is called so. */
+export const presetNumber = (name: string): number | undefined => numberOf(PRESETS, name);
+
+export const presetNames = (): string[] => Object.values(PRESETS).map(({ name }) => name);
 
 export interface Region {
   readonly name: string;
@@ -75,6 +81,21 @@ const REGIONS: Readonly<Record<number, Region>> = {
   29: region("EU_866", 0.025),
   32: region("EU_N_868", 0.1),
 };
+
+/** Undefined: none is called so, or its rules are not known here. */
+export const regionNumber = (name: string): number | undefined => numberOf(REGIONS, name);
+
+export const regionNames = (): string[] => Object.values(REGIONS).map(({ name }) => name);
+
+function numberOf(
+  rows: Readonly<Record<number, { readonly name: string }>>,
+  name: string,
+): number | undefined {
+  const plain = (text: string) => text.replaceAll(/[_ -]/g, "").toLowerCase();
+  const found = Object.entries(rows).find(([, row]) => plain(row.name) === plain(name));
+  return found === undefined ? undefined : Number(found[0]);
+}
+
 /** Region of 2.4 GHz, where a preset has another bandwidth by the same name. */
 const LORA_24 = 13;
 const WIDE_HZ: Readonly<Record<number, number>> = {
@@ -114,7 +135,7 @@ const ODD_BANDWIDTHS_HZ: Readonly<Record<number, number>> = {
 /** Undefined: a preset that is not known here, or settings that no chip has. */
 export function modemOf(settings: LoraSettings): Modem | undefined {
   if (settings.usePreset) {
-    const preset = PRESETS[settings.modemPreset];
+    const preset = (PRESETS as Readonly<Record<number, Modem>>)[settings.modemPreset];
     const isWide = settings.region === LORA_24;
     return preset && { ...preset, bandwidthHz: isWide ? WIDE_HZ[preset.bandwidthHz]! : preset.bandwidthHz };
   }
@@ -128,32 +149,6 @@ export function modemOf(settings: LoraSettings): Modem | undefined {
     codingRate >= 5 &&
     codingRate <= 8;
   return isSane ? modem("Custom", spreadFactor, bandwidthHz, codingRate) : undefined;
-}
-
-const PREAMBLE_SYMBOLS = 16;
-const SYNC_SYMBOLS = 4.25;
-/** The header of the physical layer has symbols of its own coding. */
-const HEADER_SYMBOLS = 8;
-/** Symbols longer than this are sent with the low data rate optimisation, ms. */
-const LONG_SYMBOL_MS = 16;
-/** A slot of the firmware: detecting activity, propagation and turning round. */
-const DETECT_SYMBOLS = 2.5;
-const TURNAROUND_MS = 7.6;
-
-const symbolMs = ({ spreadingFactor, bandwidthHz }: Modem): number =>
-  (2 ** spreadingFactor * 1_000) / bandwidthHz;
-
-/** Of the bits that are no coding, per second. */
-export const bitsPerSecond = (of: Modem): number =>
-  (of.spreadingFactor * 4_000) / (of.codingRate * symbolMs(of));
-
-export const slotMs = (of: Modem): number => DETECT_SYMBOLS * symbolMs(of) + TURNAROUND_MS;
-
-/** Of a frame of `bytes`, 0 to 255, as it is on the air: with checksum and explicit header. */
-export function frameMs(of: Modem, bytes: number): number {
-  const perBlock = 4 * (of.spreadingFactor - (symbolMs(of) > LONG_SYMBOL_MS ? 2 : 0));
-  const blocks = Math.ceil(Math.max(0, 8 * bytes - 4 * of.spreadingFactor + 28 + 16) / perBlock);
-  return (PREAMBLE_SYMBOLS + SYNC_SYMBOLS + HEADER_SYMBOLS + blocks * of.codingRate) * symbolMs(of);
 }
 
 export const FRAME_BYTES_MAX = 255;

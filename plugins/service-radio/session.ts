@@ -8,7 +8,8 @@ import { BoundedMap } from "@godwit/sdk/bounded";
 import { RadioAirtime } from "./airtime.ts";
 import { encodeFrame, FrameReader } from "./frames.ts";
 import { isForbiddenPort, PORT, PortLimits } from "./limits.ts";
-import { frameMs, HEADER_BYTES, packetBytes, PAYLOAD_BYTES_MAX } from "./modem.ts";
+import { frameMs } from "./lora.ts";
+import { HEADER_BYTES, packetBytes, PAYLOAD_BYTES_MAX } from "./modem.ts";
 import { Outbox, type Outcome } from "./outbox.ts";
 import {
   decodeFromRadio,

@@ -2,12 +2,11 @@
  * What a radio has said of itself, as plain data: what a handshake collects, and what users of the session and people are shown of it. Holds no key of a
  * channel beyond the moment in which its hash is made.
  */
-import { Channel, type Config, type Mesh } from "@meshtastic/protobufs";
+import { Channel, Config, Mesh } from "@meshtastic/protobufs";
+import { frameMs } from "./lora.ts";
 import { channelHash, isPublicPsk, numberOfKey } from "./names.ts";
 import {
   type Additions,
-  bitsPerSecond,
-  frameMs,
   isAmateurRegion,
   type Modem,
   modemOf,
@@ -15,7 +14,6 @@ import {
   PAYLOAD_BYTES_MAX,
   type Region,
   regionOf,
-  slotMs,
 } from "./modem.ts";
 import { hasSignatures } from "./protocol.ts";
 
@@ -40,6 +38,10 @@ export interface RadioFacts {
   readonly longName: string;
   readonly shortName: string;
   readonly firmware: string;
+  /** As the definitions call it: HELTEC_V3. */
+  readonly board: string;
+  /** CLIENT, ROUTER and so on. */
+  readonly role: string;
   readonly isLicensed: boolean;
   readonly additions: Additions;
   readonly modem: Modem | undefined;
@@ -76,6 +78,8 @@ export class Draft {
       longName: words(user.longName),
       shortName: words(user.shortName),
       firmware: words(metadata!.firmwareVersion),
+      board: Mesh.HardwareModel[metadata!.hwModel] ?? `number ${metadata!.hwModel}`,
+      role: Config.Config_DeviceConfig_Role[metadata!.role] ?? `number ${metadata!.role}`,
       isLicensed: user.isLicensed || isAmateurRegion(lora!.region),
       additions: { hasSignatures: hasSignatures(metadata!), hasPkc: metadata!.hasPKC },
       modem,
@@ -142,5 +146,3 @@ export const idOf = (number: number): string => `!${number.toString(16).padStart
 /** Of a node: whether its number is that of its key, which 2.8 does and an earlier one did not. */
 export const numberProof = (number: number, publicKey: Uint8Array): "key" | "other" | "unknown" =>
   publicKey.length !== 32 ? "unknown" : numberOfKey(publicKey) === number ? "key" : "other";
-
-export { bitsPerSecond, slotMs };

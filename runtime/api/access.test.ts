@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { AUTH_DELAY_MS, AUTH_WAITING_MAX } from "./access.ts";
+import { AUTH_DELAY_MS, AUTH_WAITING_MAX, decideAccess } from "./access.ts";
 import { apiRoutes } from "./app.ts";
 import { call, loopback, problemIn, remote, requests, socket } from "./testing-calls.ts";
 import { createRig, noPages } from "./testing.ts";
@@ -203,4 +203,15 @@ describe("access", () => {
     );
     expect(response.status).toBe(401);
   });
+});
+
+test("a right that is exact is in no other: a page sees no token of an administrator", () => {
+  const exact = { scope: "pages:board", isExact: true } as const;
+  const verdict = (scopes: readonly ("admin" | "operate" | "pages:board" | "pages:other")[]) =>
+    decideAccess(exact, remote, "192.0.2.7", scopes);
+  for (const scopes of [["admin"], ["admin", "operate"], ["pages:other"], []] as const)
+    expect(verdict(scopes)).toEqual({ allowed: false, why: "scope" });
+  expect(verdict(["pages:board"])).toEqual({ allowed: true });
+  // And where it is not, an administrator may all.
+  expect(decideAccess({ scope: "pages:board" }, remote, "192.0.2.7", ["admin"])).toEqual({ allowed: true });
 });

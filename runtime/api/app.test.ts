@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { z } from "zod";
 import { GodwitError, godwitError } from "../kernel/errors.ts";
-import { apiRoutes } from "./app.ts";
+import { apiRoutes, REQUESTS_MAX } from "./app.ts";
 import { call, json, problemIn, remote, requests, socket, loopback } from "./testing-calls.ts";
 import { createRig, messageId1, nodeC, sampleMessage } from "./testing.ts";
 
@@ -345,4 +345,20 @@ test("requests are counted by pattern, never by path", async () => {
   expect(text).toContain('godwit_http_requests_total{method="PUT",route="/health",status="405"} 1');
   expect(text).toContain('godwit_http_request_duration_seconds_count{method="GET",route="/messages/{id}"} 2');
   expect(text).not.toContain(messageId1);
+});
+
+test("requests in progress are bounded: beyond them one is turned away at once, and those go on", async () => {
+  const rig = createRig();
+  rig.node.onTrace = (signal) =>
+    new Promise<void>((_, reject) =>
+      signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true }),
+    );
+  const under = Array.from({ length: REQUESTS_MAX }, () => call(rig, "POST", "/mesh/trace/NYC-C"));
+  await rig.clock.advance(1);
+  const more = await call(rig, "POST", "/mesh/trace/NYC-C");
+  expect([more.status, (await problemIn(more)).code]).toEqual([429, "GODWIT_TOO_MANY_REQUESTS"]);
+  await rig.clock.advance(30_000);
+  expect(new Set((await Promise.all(under)).map(({ status }) => status))).toEqual(new Set([504]));
+  const after = call(rig, "GET", "/mesh/status");
+  expect((await after).status).toBe(200);
 });

@@ -4,7 +4,7 @@ import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { inspect } from "../init/activation.ts";
 import { libc, listenTcp, listenUnix } from "../init/testing.ts";
-import { systemClock } from "../kernel/clock.ts";
+import { ManualClock, systemClock } from "../kernel/clock.ts";
 import { CONNECTIONS_PER_SOURCE_MAX, FRESH_GRACE_MS, HttpServer, newPlaces } from "./http.ts";
 import { useServerRig } from "./testing-servers.ts";
 
@@ -538,4 +538,65 @@ test("whoever was told that the connection ends is not heard any more", async ()
   expect(heard.match(/HTTP\/1\.1 \d+/g)).toEqual(["HTTP/1.1 417"]);
   expect(at.rig.node.sent).toHaveLength(0);
   socket.destroy();
+});
+
+/** A server whose time the test makes, and whoever is connected to it. */
+async function clocked() {
+  const clock = new ManualClock();
+  const places = newPlaces();
+  const app = { fetch: () => new Promise<Response>(() => {}) } as unknown as ConstructorParameters<
+    typeof HttpServer
+  >[1]["app"];
+  const server = new HttpServer(
+    { kind: "tcp", host: "127.0.0.1", port: 0 },
+    { ...{ app, clock, places }, refused() {}, idleMs: 60_000, hosts: new Set() },
+  );
+  await server.opened();
+  const dial = () => {
+    const socket = connect(server.port, "127.0.0.1");
+    const seen = { socket, isGone: false };
+    socket.on("error", () => {});
+    socket.on("close", () => void (seen.isGone = true));
+    socket.resume();
+    return seen;
+  };
+  return { clock, places, server, dial };
+}
+
+test("a connection that asks for nothing is cut after ten seconds, and leaves its place", async () => {
+  const { clock, places, server, dial } = await clocked();
+  const silent = dial();
+  const half = dial();
+  half.socket.write("GET /health HTTP/1.1\r\nHos");
+  await until(() => places.count === 2);
+  // What was said has come.
+  for (let turn = 0; turn < 20; turn++) await new Promise<void>((resolve) => setImmediate(resolve));
+  await clock.advance(9_999);
+  expect([silent.isGone, half.isGone]).toEqual([false, false]);
+  await clock.advance(1);
+  await until(() => silent.isGone && half.isGone);
+  await until(() => places.count === 0);
+  const stopping = server.stop(0);
+  await clock.advance(1);
+  await stopping;
+});
+
+test("what one connection asks behind what is not answered waits in its kernel, beyond a few", async () => {
+  const { clock, server, dial, places } = await clocked();
+  const { socket } = dial();
+  const one = "GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n";
+  const bytes = 2 ** 25;
+  socket.write(one.repeat(bytes / one.length));
+  await until(() => places.count === 1);
+  let before = -1;
+  for (let idle = 0; idle < 50; idle = socket.writableLength === before ? idle + 1 : 0) {
+    before = socket.writableLength;
+    await new Promise<void>((resolve) => setTimeout(resolve, 1));
+  }
+  // The kernel holds some megabytes.
+  expect(socket.writableLength).toBeGreaterThan(bytes / 2);
+  socket.destroy();
+  const stopping = server.stop(0);
+  await clock.advance(1);
+  await stopping;
 });

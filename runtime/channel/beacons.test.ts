@@ -4,8 +4,9 @@ import { ManualClock } from "../kernel/clock.ts";
 import { formatNodeId } from "../kernel/ids.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { encodeChannelBeacon, whoIs } from "../wire/channel-beacon.ts";
-import { BEACON_MIN_MS, Beacons, RESET_GAP_MS } from "./beacons.ts";
-import { Earshot, HEARD_FOR_MS, HEARD_MAX } from "./earshot.ts";
+import { Beacons, RESET_GAP_MS, URGENT_GAP_MS } from "./beacons.ts";
+import { Earshot, HEARD_MAX } from "./earshot.ts";
+import { BEACON_MIN_MS, HEARD_FOR_MS } from "./presence.ts";
 import { type Station, TestChannel } from "./testing.ts";
 
 const key = new Uint8Array(32).fill(1);
@@ -17,6 +18,7 @@ class Node {
   readonly counts: Record<string, number> = {};
   gateway: number | undefined;
   isKnownByTraffic = false;
+  wanted: string | undefined;
   readonly needed = new Set<string>();
   readonly name: string;
 
@@ -30,13 +32,15 @@ class Node {
       budget: this.budget,
       keys: () => [key],
       ownName: () => this.name,
-      bootEpoch: 5,
+      bootEpoch: () => 5,
       gateway: () => this.gateway,
       isNeeded: (who) => this.needed.has(who),
       isKnownByTraffic: () => this.isKnownByTraffic,
       heard() {},
+      passedOver() {},
       look() {},
       linkedUnheard: () => 0,
+      wanted: () => this.wanted,
       count: (outcome) => (this.counts[outcome] = (this.counts[outcome] ?? 0) + 1),
     });
   }
@@ -184,4 +188,61 @@ test("invented names come at a pace, and push out invented names", () => {
   expect(table.get(nameOf(2))).toBeUndefined();
   expect(table.get(nameOf(1))?.from).toBe("radio://1");
   expect(table.get(nameOf(499))).toBeDefined();
+});
+
+test("where the channel is too busy for beacons only whoever wants somebody asks, seldom, and only who is meant answers", async () => {
+  const { nodes, hours } = world(5);
+  const [asker, meant, other, gateway, second] = nodes as [Node, Node, Node, Node, Node];
+  gateway.gateway = 3;
+  for (const { station } of nodes) station.foreignUtilisation = 0.3;
+  await hours(3);
+  expect(nodes.map(({ sent, heard }) => sent + heard)).toEqual([0, 0, 0, 0, 0]);
+  asker.wanted = meant.name;
+  await hours(1);
+  expect([asker.beacons.earshot.get(meant.name)?.who, asker.heard]).toEqual([meant.name, 2]);
+  // Once in ten minutes, for as long as somebody is wanted.
+  expect(asker.counts["asked"]).toBeGreaterThan(3);
+  expect(asker.counts["asked"]).toBeLessThanOrEqual(6);
+  expect([other, second].map(({ counts }) => counts["answered"] ?? 0)).toEqual([0, 0]);
+  for (const { counts } of [meant, gateway]) expect(counts["answered"]).toBeLessThanOrEqual(6);
+  // Above 40 %, once in an hour.
+  for (const { station } of nodes) station.foreignUtilisation = 0.6;
+  const before = asker.counts["asked"]!;
+  await hours(12);
+  expect(asker.counts["asked"]! - before).toBeGreaterThan(9);
+  expect(asker.counts["asked"]! - before).toBeLessThanOrEqual(12);
+  asker.wanted = undefined;
+  const ended = asker.counts["asked"];
+  await hours(3);
+  expect(asker.counts["asked"] ?? 0).toBe(ended ?? 0);
+});
+
+test("a flood of questions makes nobody say more than one answer in its time", async () => {
+  const { clock, nodes } = world(2);
+  const [victim, liar] = nodes as [Node, Node];
+  victim.gateway = 3;
+  for (const { station } of nodes) station.foreignUtilisation = 0.3;
+  for (let n = 1; n <= 2_000; n++) {
+    const who = n.toString(16).padStart(12, "0");
+    liar.station.broadcast(
+      encodeChannelBeacon(key, { who, number: n, gateway: undefined, earshot: 0, asks: victim.name }),
+    );
+    await clock.advance(5_000);
+  }
+  expect(victim.counts["answered"]).toBeGreaterThan(1);
+  expect(victim.counts["answered"]).toBeLessThanOrEqual(1 + 10_000_000 / URGENT_GAP_MS);
+});
+
+test("whoever asks all the time takes nobody's turn to ask", async () => {
+  const { clock, nodes } = world(2);
+  const [victim, liar] = nodes as [Node, Node];
+  for (const { station } of nodes) station.foreignUtilisation = 0.3;
+  victim.wanted = "a".repeat(12);
+  const beacon = { who: "b".repeat(12), gateway: undefined, earshot: 0, asks: victim.name };
+  for (let n = 1; n <= 720; n++) {
+    liar.station.broadcast(encodeChannelBeacon(key, { ...beacon, number: n }));
+    await clock.advance(10_000);
+  }
+  expect(victim.counts["asked"]).toBeGreaterThan(8);
+  expect(victim.counts["answered"] ?? 0).toBeLessThanOrEqual(12);
 });

@@ -5,23 +5,35 @@
  * docs/protocol/slow.md "Beacons"
  */
 import type { Clock, Random, Timer } from "@godwit/sdk";
-import type { ChannelBudget } from "../kernel/airtime.ts";
+import { type ChannelBudget, MAIL_ONLY_ABOVE } from "../kernel/airtime.ts";
+import { TokenBucket } from "../kernel/backoff.ts";
 import {
+  CHANNEL_ASK_BYTES,
   CHANNEL_BEACON_BYTES,
   type ChannelBeacon,
   decodeChannelBeacon,
   encodeChannelBeacon,
 } from "../wire/channel-beacon.ts";
-import { BEACON_MAX_MS, Earshot, type Heard } from "./earshot.ts";
+import { Earshot, type Heard } from "./earshot.ts";
+import { BEACON_MAX_MS, BEACON_MIN_MS } from "./presence.ts";
 
-/** Shortest pause, ms: Trickle's Imin. */
-export const BEACON_MIN_MS = 60_000;
 /** Beacons of others that hear the same nodes, within one interval, that make an own one unnecessary: Trickle's k. */
 const REDUNDANCY = 2;
 /** Beacons left out in a row at most: who is gone must be missed some time. */
 const SUPPRESSED_MAX = 1;
 /** Trickle starts over at most this often, whatever is heard or changes, ms. */
 export const RESET_GAP_MS = 600_000;
+/** Of that for new names so many at once, and one in this time: whoever invents them shall not have this node spend on beacons what links need, ms. */
+const NAME_RESETS = 4;
+const NAME_RESET_MS = 7_200_000;
+/**
+ * Where the channel is too busy for beacons one leaves for mail that waits: it asks for somebody, or answers whoever asked. At most one in this time, ms, and in
+ * the second one where only what mail needs is said at all.
+ */
+export const URGENT_GAP_MS = 600_000;
+export const URGENT_BUSY_GAP_MS = 3_600_000;
+/** Who is asked answers within this, at random, ms. */
+const ANSWER_SPREAD_MS = 30_000;
 /** How often it is looked whether somebody is gone, ms. */
 const LOOK_MS = 60_000;
 
@@ -34,7 +46,7 @@ export interface BeaconsDeps {
   /** This node's name under that key. */
   ownName(key: Uint8Array): string;
   /** 24 bits, larger at each start. */
-  readonly bootEpoch: number;
+  bootEpoch(): number;
   /** Code of its way into the faster mesh; undefined: it is no gateway. */
   gateway(): number | undefined;
   isNeeded(who: string): boolean;
@@ -42,11 +54,18 @@ export interface BeaconsDeps {
   isKnownByTraffic(sinceMs: number): boolean;
   /** A beacon of another node of this mesh. */
   heard(heard: Heard, isNew: boolean): void;
+  /** One that did not count; where it was said is known now. */
+  passedOver(heard: Heard): void;
   /** Called about once a minute. */
   look(): void;
+  /** Whom mail of this node waits for, by his name, and nobody leads to him; asked where it would be said at once. Undefined: nobody. */
+  wanted(): string | undefined;
   /** Nodes that are there by their links, although no beacon of theirs is known. */
   linkedUnheard(): number;
-  count(outcome: "sent" | "suppressed" | "no_airtime" | "heard" | "passed_over" | "foreign"): void;
+  count(
+    outcome:
+      "sent" | "asked" | "answered" | "suppressed" | "no_airtime" | "heard" | "passed_over" | "foreign",
+  ): void;
 }
 
 export class Beacons {
@@ -60,16 +79,21 @@ export class Beacons {
   #sendTimer: Timer | undefined;
   #intervalTimer: Timer | undefined;
   #lookTimer: Timer | undefined;
+  readonly #nameResets: TokenBucket;
   #resetAtMs = Number.NEGATIVE_INFINITY;
   /** Trickle is to start over, and go on with this interval. */
   #resetToMs: number | undefined;
   #quietMs = 0;
   #lookedAtMs: number;
   #saidGateway: number | undefined;
+  #askedAtMs = Number.NEGATIVE_INFINITY;
+  #answeredAtMs = Number.NEGATIVE_INFINITY;
+  #answerTimer: Timer | undefined;
 
   constructor(deps: BeaconsDeps) {
     this.#deps = deps;
     this.#lookedAtMs = deps.clock.monotonicMs();
+    this.#nameResets = new TokenBucket(deps.clock, 1_000 / NAME_RESET_MS, NAME_RESETS);
     const { medium } = deps.budget;
     this.earshot = new Earshot({
       clock: deps.clock,
@@ -94,7 +118,8 @@ export class Beacons {
   }
 
   stop(): void {
-    for (const timer of [this.#sendTimer, this.#intervalTimer, this.#lookTimer]) timer?.cancel();
+    for (const timer of [this.#sendTimer, this.#intervalTimer, this.#lookTimer, this.#answerTimer])
+      timer?.cancel();
     this.#deps.budget.medium.listen(() => {});
   }
 
@@ -105,19 +130,63 @@ export class Beacons {
     if (beacon === undefined) return count("foreign");
     if (known.some((key) => ownName(key) === beacon.who)) return count("passed_over");
     const outcome = this.earshot.hear(beacon, from);
-    if (outcome === "passed-over") return count("passed_over");
+    const heard = this.earshot.get(beacon.who);
+    if (outcome === "passed-over") {
+      count("passed_over");
+      if (heard !== undefined) this.#deps.passedOver(heard);
+      return;
+    }
     count("heard");
     this.#countNodes();
     if (this.#isConsistent(beacon, known)) this.#consistent++;
-    if (outcome === "new") this.#reset();
-    this.#deps.heard(this.earshot.get(beacon.who)!, outcome === "new");
+    if (outcome === "new" && (this.#resetToMs !== undefined || this.#nameResets.take())) this.#reset();
+    this.#deps.heard(heard!, outcome === "new");
+    if (beacon.asks !== undefined) this.#onAsked(beacon.asks, known);
+  }
+
+  /** Where beacons leave by themselves whoever is new hears of all anyway. */
+  #onAsked(asked: string, keys: readonly Uint8Array[]): void {
+    const { clock, random, budget, gateway, ownName } = this.#deps;
+    const isMeant = gateway() !== undefined || keys.some((key) => ownName(key) === asked);
+    if (!isMeant || !budget.isQuiet || this.#answerTimer !== undefined) return;
+    this.#answerTimer = clock.after(random.float() * ANSWER_SPREAD_MS, () => {
+      this.#answerTimer = undefined;
+      this.#sayUrgently(undefined);
+    });
+  }
+
+  /** Mail waits and nobody says that he is there: the one who is wanted is asked for. */
+  #ask(): void {
+    const { budget, wanted } = this.#deps;
+    if (!budget.isQuiet || !this.#mayBeUrgent(true)) return;
+    const asked = wanted();
+    if (asked !== undefined) this.#sayUrgently(asked);
+  }
+
+  /** Own mail waits behind its own questions alone: whoever asks all the time does not take its turn. */
+  #mayBeUrgent(isAsking: boolean): boolean {
+    const { clock, budget } = this.#deps;
+    const gapMs = budget.medium.utilisation > MAIL_ONLY_ABOVE ? URGENT_BUSY_GAP_MS : URGENT_GAP_MS;
+    const lastMs = isAsking ? this.#askedAtMs : Math.max(this.#askedAtMs, this.#answeredAtMs);
+    return clock.monotonicMs() - lastMs >= gapMs;
+  }
+
+  #sayUrgently(asks: string | undefined): void {
+    const isAsking = asks !== undefined;
+    if (!this.#mayBeUrgent(isAsking) || !this.#send(asks, true)) return;
+    if (isAsking) this.#askedAtMs = this.#deps.clock.monotonicMs();
+    else this.#answeredAtMs = this.#deps.clock.monotonicMs();
+    this.#deps.count(isAsking ? "asked" : "answered");
   }
 
   #countNodes(): void {
     const { budget, linkedUnheard, gateway } = this.#deps;
-    const { all } = this.earshot;
-    const gateways = all.filter((heard) => heard.gateway !== undefined).length;
-    budget.setOthers(all.length + linkedUnheard(), gateways, gateway() !== undefined);
+    // A station says one name: whoever says many shares the channel as one.
+    const places = new Map<string, boolean>();
+    for (const { from, gateway: code } of this.earshot.all)
+      places.set(from, places.get(from) === true || code !== undefined);
+    const gateways = [...places.values()].filter((isGateway) => isGateway).length;
+    budget.setOthers(places.size + linkedUnheard(), gateways, gateway() !== undefined);
   }
 
   #isConsistent({ earshot }: ChannelBeacon, keys: readonly Uint8Array[]): boolean {
@@ -160,26 +229,32 @@ export class Beacons {
       this.#suppressed++;
       return count("suppressed");
     }
-    this.#send();
+    if (this.#send()) count("sent");
   }
 
-  #send(): void {
+  /** False: there is no airtime. `isUrgent`: for mail, as a call for it. */
+  #send(asks?: string, isUrgent = false): boolean {
     const { budget, count, keys, ownName, bootEpoch, gateway } = this.#deps;
     const { medium } = budget;
-    const costMs = medium.airtimeMs(CHANNEL_BEACON_BYTES, "all");
-    if (!budget.take(costMs, "beacons")) return count("no_airtime");
+    const bytes = asks === undefined ? CHANNEL_BEACON_BYTES : CHANNEL_ASK_BYTES;
+    const costMs = medium.airtimeMs(bytes, "all");
+    if (!budget.take(costMs, "beacons", isUrgent ? "begin" : "control")) {
+      count("no_airtime");
+      return false;
+    }
     const key = keys()[0]!;
     const who = ownName(key);
     const said = gateway();
-    const number = bootEpoch * 2 ** 24 + ++this.#counter;
-    const beacon = { who, number, gateway: said, earshot: this.earshot.sumWith(who) };
+    const number = bootEpoch() * 2 ** 24 + ++this.#counter;
+    const beacon = { who, number, gateway: said, earshot: this.earshot.sumWith(who), asks };
     if (!medium.broadcast(encodeChannelBeacon(key, beacon))) {
       budget.charge(-costMs, "beacons");
-      return count("no_airtime");
+      count("no_airtime");
+      return false;
     }
     this.#saidGateway = said;
     this.#suppressed = 0;
-    count("sent");
+    return true;
   }
 
   #look(): void {
@@ -191,6 +266,7 @@ export class Beacons {
     if (this.#resetToMs !== undefined && nowMs - this.#resetAtMs >= RESET_GAP_MS)
       this.#startOver(this.#resetToMs);
     look();
+    this.#ask();
     this.#lookTimer = clock.after(LOOK_MS, () => this.#look());
   }
 }

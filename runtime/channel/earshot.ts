@@ -7,23 +7,41 @@ import type { Clock } from "@godwit/sdk";
 import { TokenBucket } from "../kernel/backoff.ts";
 import { Room } from "../kernel/room.ts";
 import { type ChannelBeacon, earshotOf } from "../wire/channel-beacon.ts";
+import { BeaconNumbers } from "./numbers.ts";
+import { HEARD_FOR_MS } from "./presence.ts";
 
 export const HEARD_MAX = 256;
-/** Longest pause between two beacons of a node, ms. */
-export const BEACON_MAX_MS = 3_600_000;
-/** A node of which nothing was heard for so long, in time in which it would have spoken, is not there, ms. */
-export const HEARD_FOR_MS = 6 * BEACON_MAX_MS;
+/** Of one name. */
+const PLACES_MAX = 4;
 /** Names that were not known are taken at this pace, and so many at once: each may make this node speak. */
 const NEW_NAMES = { burst: 16, perSecond: 1 / 60 };
 
+/** Where somebody says a name. Its owner is one of them, and only a handshake shows which. */
+export interface Place {
+  readonly from: string;
+  /** As was said there last. */
+  gateway: number | undefined;
+  /** When, and when first; monotonic ms. */
+  spokeAtMs: number;
+  readonly sinceMs: number;
+}
+
 export interface Heard {
   readonly who: string;
-  /** Where its last beacon came from. */
+  /** Where its last beacon that counted came from. */
   from: string;
-  number: number;
   gateway: number | undefined;
   /** By `quietMs` of the channel. */
   heardAtMs: number;
+  /** Also those whose beacons did not count: what is said in a name hides nobody. The last that spoke is the last. */
+  readonly places: ReadonlyMap<string, Place>;
+}
+
+interface Held extends Heard {
+  readonly places: Map<string, Place>;
+  /** When one of its beacons counted for nothing last, by `quietMs`. */
+  passedOverAtMs: number;
+  readonly numbers: BeaconNumbers;
 }
 
 /** `changed`: it says something else of itself. `passed-over`: replayed, or too many new names. */
@@ -41,7 +59,7 @@ export interface EarshotDeps {
 
 export class Earshot {
   readonly #deps: EarshotDeps;
-  readonly #heard = new Map<string, Heard>();
+  readonly #heard = new Map<string, Held>();
   readonly #names: TokenBucket;
   readonly #room: Room<string>;
 
@@ -71,6 +89,12 @@ export class Earshot {
     return this.#deps.quietMs() - heardAtMs < HEARD_FOR_MS;
   }
 
+  /** Beacons of that name came of late and did not count: old ones, or its own behind what others said in it. */
+  isShutOut(who: string): boolean {
+    const held = this.#heard.get(who);
+    return held !== undefined && this.#deps.quietMs() - held.passedOverAtMs < HEARD_FOR_MS;
+  }
+
   /** What a beacon says of this node's own earshot if both hear the same. */
   sumWith(own: string): number {
     let sum = earshotOf(own);
@@ -80,12 +104,17 @@ export class Earshot {
 
   hear({ who, number, gateway }: ChannelBeacon, from: string): Hearing {
     const heardAtMs = this.#deps.quietMs();
+    const nowMs = this.#deps.clock.monotonicMs();
     const held = this.#heard.get(who);
     if (held !== undefined) {
-      // Only what is newer says anything: who repeats an old one keeps nobody alive and moves nobody.
-      if (number <= held.number) return "passed-over";
+      if (!held.numbers.knows(number)) notePlace(held, from, gateway, nowMs);
+      // Who repeats an old one keeps nobody alive and moves nobody.
+      if (!held.numbers.take(number, nowMs)) {
+        held.passedOverAtMs = heardAtMs;
+        return "passed-over";
+      }
       const outcome = !this.isThere(held) ? "new" : held.gateway === gateway ? "same" : "changed";
-      Object.assign(held, { from, number, gateway, heardAtMs });
+      Object.assign(held, { from, gateway, heardAtMs });
       this.#room.renew(who);
       return outcome;
     }
@@ -93,8 +122,17 @@ export class Earshot {
     const share = { by: this.#deps.channel, isKnown: this.#deps.isNeeded(who) };
     this.#forgetGone();
     if (!this.#room.admit(who, share)) return "passed-over";
-    this.#heard.set(who, { who, from, number, gateway, heardAtMs });
+    const numbers = new BeaconNumbers();
+    numbers.take(number, nowMs);
+    const places = new Map([[from, { from, gateway, spokeAtMs: nowMs, sinceMs: nowMs }]]);
+    const passedOverAtMs = Number.NEGATIVE_INFINITY;
+    this.#heard.set(who, { who, from, gateway, heardAtMs, places, numbers, passedOverAtMs });
     return "new";
+  }
+
+  /** A session with the node that is known here by that name was made: whatever was said in its name before counts against none of its beacons. */
+  noteSession(who: string): void {
+    this.#heard.get(who)?.numbers.forget();
   }
 
   /** Something that its session proved came of a node that is known here by that name. */
@@ -111,4 +149,13 @@ export class Earshot {
       this.#room.leave(who);
     }
   }
+}
+
+/** The one that was silent for longest gives way. */
+function notePlace({ places }: Held, from: string, gateway: number | undefined, nowMs: number): void {
+  const sinceMs = places.get(from)?.sinceMs ?? nowMs;
+  places.delete(from);
+  places.set(from, { from, gateway, spokeAtMs: nowMs, sinceMs });
+  if (places.size <= PLACES_MAX) return;
+  for (const oldest of places.keys()) return void places.delete(oldest);
 }

@@ -373,3 +373,86 @@ for (let seed = 1; seed <= 24; seed++)
       await mesh.clock.advance(HOUR_MS / 2);
     await expectSame(a, b, ids);
   });
+
+describe("the machines of a location, over a slow link", () => {
+  /** A sender behind a slow link, and machines of one location that have others. */
+  async function location(count: number) {
+    const mesh = new SealingMesh();
+    const names = ["s", ...Array.from({ length: count }, (_, n) => String.fromCharCode(97 + n))];
+    const [s, ...machines] = (await mesh.sealingLine(names, { failoverDelayMs: 60_000 })) as [
+      TestNode,
+      ...TestNode[],
+    ];
+    s.takesBulk = () => false;
+    for (const node of [s, ...machines]) {
+      node.names.set(
+        "LOC",
+        machines.map(({ id }) => id),
+      );
+      for (const other of machines) s.known.add(other.id);
+      node.known.add(s.id);
+    }
+    return { mesh, s, machines };
+  }
+  const inboxes = (machines: readonly TestNode[]) =>
+    machines.reduce((sum, { custody }) => sum + (custody?.inbox.count ?? 0), 0);
+  /** Of one message: what each copy has in its header beyond what it has to one machine. */
+  const extras = (mesh: SealingMesh, s: TestNode, from: number) =>
+    headersOf(mesh, s, 5)
+      .slice(from)
+      .map((bytes, n) => bytes - (formsOf(mesh, s)[from + n] === first ? 14 : 5));
+
+  test.each([2, 3, 8])("of %d each costs two bytes, where its id had 32", async (count) => {
+    const { mesh, s, machines } = await location(count);
+    const id = await send(s, "LOC", "telex");
+    await mesh.clock.advance(2_000);
+    expect(stateOf(s, id)).toBe("delivered");
+    expect(inboxes(machines)).toBe(1);
+    const before = headersOf(mesh, s, 5);
+    // More flags, how many, the check; and the address, which is the recipient's own callsign nowhere.
+    expect(extras(mesh, s, 0)).toEqual(before.map(() => 1 + 1 + 2 * count + 4 + "LOC".length + 1));
+    // In the session of whoever delivered it: the address is that of the context.
+    const again = await send(s, "LOC", "telex");
+    await mesh.clock.advance(2_000);
+    expect(stateOf(s, again)).toBe("delivered");
+    expect(Math.min(...extras(mesh, s, before.length))).toBeLessThanOrEqual(1 + 1 + 2 * count + 4);
+    expect(inboxes(machines)).toBe(2);
+  });
+
+  test("by their ids, where a way without a slow link leads there", async () => {
+    const { mesh, s } = await location(3);
+    s.takesBulk = () => true;
+    await send(s, "LOC", "telex");
+    expect(extras(mesh, s, 0)[0]).toBe(1 + 1 + 3 * 32 + 3 + "LOC".length + 1);
+  });
+
+  test("a machine that does not know the others says so once, and gets their ids from then on", async () => {
+    const { mesh, s, machines } = await location(3);
+    const [a] = machines;
+    a!.names.clear();
+    const ids = [await send(s, "LOC", "telex")];
+    await mesh.clock.advance(20_000);
+    // Each copy, and each once more.
+    const told = extras(mesh, s, 0);
+    expect(told.length).toBe(6);
+    expect(told.filter((bytes) => bytes > 3 * 32)).toHaveLength(1);
+    ids.push(await send(s, "LOC", "telex"));
+    await mesh.clock.advance(20_000);
+    expect(extras(mesh, s, 6).length).toBe(3);
+    expect(extras(mesh, s, 6).filter((bytes) => bytes > 3 * 32)).toHaveLength(1);
+    expect(ids.map((id) => stateOf(s, id))).toEqual(["delivered", "delivered"]);
+    expect(inboxes(machines)).toBe(2);
+  });
+
+  test("a copy that waits for the others is there after a restart", async () => {
+    const { mesh, s, machines } = await location(2);
+    const [a, b] = machines as [TestNode, TestNode];
+    b.crash();
+    const id = await send(s, "LOC", "telex");
+    await mesh.clock.advance(1_000);
+    await mesh.restart(a);
+    await mesh.clock.advance(130_000);
+    expect(stateOf(s, id)).toBe("delivered");
+    expect(a.custody!.inbox.count).toBe(1);
+  });
+});

@@ -1,4 +1,7 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import { closeSync } from "node:fs";
+import { createConnection } from "node:net";
+import { dlopen, ptr } from "bun:ffi";
 import { ManualClock } from "../kernel/clock.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import { silentLog } from "../kernel/log.ts";
@@ -150,4 +153,198 @@ test("why a forward of the configuration does not listen is told until it does",
   await clock.advance(60_000);
   expect(forwards.waiting).toEqual([]);
   expect(forwards.list().every(({ isListening }) => isListening)).toBe(true);
+});
+
+/** One that asks for a target; what becomes of it is told to `resets` and `accepted`. */
+function asking(text = `127.0.0.1:${target.port}`) {
+  const seen = { resets: [] as string[], accepts: 0, ends: 0 };
+  const stream = {
+    remote: REMOTE,
+    metadata: Buffer.from(text),
+    isClosed: false,
+    accept: () => void seen.accepts++,
+    open() {},
+    pause() {},
+    write: () => true,
+    end: () => void seen.ends++,
+    reset(_code?: number, why?: string) {
+      stream.isClosed = true;
+      seen.resets.push(why ?? "");
+    },
+  };
+  serve(stream as unknown as ByteStream);
+  return seen;
+}
+const turn = (): Promise<void> => new Promise<void>((resolve) => setImmediate(resolve));
+const until = async (isSo: () => boolean): Promise<void> => {
+  while (!isSo()) await turn();
+};
+/** The target, and how often anybody connected to it. */
+function countingTarget() {
+  const seen = { opened: 0 };
+  const listener = Bun.listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: { open: () => void seen.opened++, data() {} },
+  });
+  return { ...listener, port: listener.port, seen, stop: () => listener.stop(true) };
+}
+
+test("nobody reaches a target that no rule allows, not even for the time of a connection", async () => {
+  const other = countingTarget();
+  try {
+    forwards.allow([{ from: ["trusted"], targets: [`127.0.0.1:${target.port}`] }]);
+    for (const text of [`127.0.0.1:${other.port}`, `localhost:${target.port}`, "nonsense", ""]) {
+      const { resets, accepts } = asking(text);
+      expect([resets.length, accepts]).toEqual([1, 0]);
+      expect(resets[0]).toContain("does not allow");
+    }
+    isTrusted = false;
+    expect(asking().resets[0]).toContain("does not allow");
+    for (let i = 0; i < 20; i++) await turn();
+    expect(other.seen.opened).toBe(0);
+  } finally {
+    other.stop();
+  }
+});
+
+test("connections that this node serves are bounded, and one that came to nothing leaves its place", async () => {
+  // To where nobody listens: each comes to nothing at once.
+  const dead = listen();
+  const { port } = dead;
+  dead.stop(true);
+  // All at once, before one of them is connected.
+  const crowd = Array.from({ length: 2_048 }, () => asking(`127.0.0.1:${port}`));
+  expect(asking().resets).toEqual(["the far node serves too many connections"]);
+  await until(() => crowd.every(({ resets }) => resets.length > 0));
+  expect(crowd[0]!.resets).toEqual([`127.0.0.1:${port}: connection refused`]);
+  expect((await asked()).isAccepted).toBe(true);
+});
+
+/** A port whose queue is full: whoever connects there waits. Nobody ever accepts. */
+async function deafPort() {
+  const libc = dlopen("libc.so.6", {
+    socket: { args: ["i32", "i32", "i32"], returns: "i32" },
+    bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
+    listen: { args: ["i32", "i32"], returns: "i32" },
+    getsockname: { args: ["i32", "ptr", "ptr"], returns: "i32" },
+  } as const).symbols;
+  const fd = libc.socket(2, 1, 0);
+  const address = new Uint8Array(16);
+  address.set([2, 0, 0, 0, 127, 0, 0, 1]);
+  expect([libc.bind(fd, ptr(address), 16), libc.listen(fd, 0)]).toEqual([0, 0]);
+  libc.getsockname(fd, ptr(address), ptr(Uint32Array.of(16)));
+  const port = address[2]! * 256 + address[3]!;
+  const fillers = Array.from({ length: 4 }, () => createConnection({ host: "127.0.0.1", port }));
+  for (const filler of fillers) filler.on("error", () => {});
+  await until(() => fillers.some(({ connecting }) => !connecting));
+  return {
+    port,
+    close() {
+      for (const filler of fillers) filler.destroy();
+      closeSync(fd);
+    },
+  };
+}
+
+test("a target that does not answer is told within ten seconds, and what connects later is not kept", async () => {
+  const deaf = await deafPort();
+  try {
+    const one = asking(`127.0.0.1:${deaf.port}`);
+    await clock.advance(9_999);
+    expect(one.resets).toEqual([]);
+    await clock.advance(1);
+    expect([one.resets, one.accepts]).toEqual([[`127.0.0.1:${deaf.port} does not answer`], 0]);
+  } finally {
+    deaf.close();
+  }
+});
+
+/** Whoever connects to a port of ours; `answer` is what the far node says, in its own time. */
+function listening(answer: () => Promise<ByteStream>) {
+  forwards.stop();
+  forwards = new Forwards({
+    streams: {
+      handle: () => () => {},
+      open: (_to: unknown, _service: unknown, { signal }: { signal: AbortSignal }) =>
+        Promise.race([
+          answer(),
+          new Promise<never>((_, reject) =>
+            signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true }),
+          ),
+        ]),
+    },
+    ...{ clock, random: seededRandom(1), log: silentLog, allow: [] },
+    resolve: () => REMOTE,
+    isFrom: () => false,
+  } as unknown as ForwardsDeps);
+  const row = forwards.add({ listen: "127.0.0.1:0", to: "LON-A", target: "localhost:80" }, "api");
+  const port = Number(row.listen.split(":").at(-1));
+  return { row, port };
+}
+/** Somebody of this machine who connects and says nothing. */
+function caller(port: number) {
+  const seen = { gone: "" };
+  const socket = createConnection({ host: "127.0.0.1", port });
+  socket.once("error", (error) => void (seen.gone ||= (error as { code?: string }).code ?? "error"));
+  socket.once("close", () => void (seen.gone ||= "closed"));
+  return { seen, destroy: () => socket.destroy() };
+}
+
+test("whoever connects is reset when the far node does not answer within twenty seconds", async () => {
+  const { port } = listening(() => new Promise(() => {}));
+  const one = caller(port);
+  await until(() => forwards.list()[0]!.connections === 1);
+  await clock.advance(19_999);
+  await turn();
+  expect(one.seen.gone).toBe("");
+  await clock.advance(1);
+  await until(() => one.seen.gone !== "");
+  expect([forwards.list()[0]!.connections, forwards.list()[0]!.lastError]).toEqual([
+    0,
+    "the far node did not answer in time",
+  ]);
+});
+
+test("a forward that is removed ends its connections, and listens no more", async () => {
+  const { row, port } = listening(() => new Promise(() => {}));
+  const one = caller(port);
+  await until(() => forwards.list()[0]!.connections === 1);
+  expect(forwards.remove(row.id)).toBe(true);
+  await until(() => one.seen.gone !== "");
+  const late = caller(port);
+  await until(() => late.seen.gone !== "");
+  expect(late.seen.gone).toBe("ECONNREFUSED");
+  expect(forwards.remove(row.id)).toBe(false);
+});
+
+test("a connection that is over leaves its place to others: as many as like may come one after the other", async () => {
+  const { port } = listening(() => Promise.reject(new Error("no route")));
+  // Of one source at most 256 at once.
+  for (let round = 0; round < 6; round++) {
+    const some = Array.from({ length: 50 }, () => caller(port));
+    await until(() => some.every(({ seen }) => seen.gone !== ""));
+  }
+  await until(() => forwards.list()[0]!.connectionsTotal === 300);
+  expect([forwards.list()[0]!.connections, forwards.list()[0]!.lastError]).toEqual([0, "no route"]);
+});
+
+test("of one source 256 connections stand at once, and who comes then takes the place of a silent one", async () => {
+  const { port } = listening(() => new Promise(() => {}));
+  const crowd = Array.from({ length: 256 }, () => caller(port));
+  await until(() => forwards.list()[0]!.connections === 256);
+  const late = caller(port);
+  await until(() => crowd.some(({ seen }) => seen.gone !== ""));
+  await turn();
+  expect([forwards.list()[0]!.connections, late.seen.gone]).toEqual([256, ""]);
+  for (const one of [...crowd, late]) one.destroy();
+});
+
+test("forwards made by the API are bounded: 64", () => {
+  const wanted = { listen: "127.0.0.1:0", to: "LON-A", target: "localhost:80" };
+  for (let i = 0; i < 64; i++) forwards.add(wanted, "api");
+  expect(() => forwards.add(wanted, "api")).toThrow("there are 64 forwards already");
+  // Those of the configuration have a bound of their own there.
+  forwards.configure([wanted]);
+  expect(forwards.list()).toHaveLength(65);
 });

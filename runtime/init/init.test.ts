@@ -57,6 +57,13 @@ describe("reaping", () => {
     expect(ended).toEqual([]);
   });
 
+  test("a crowd of orphans is taken a bounded number at a time", () => {
+    const reaped: number[] = [];
+    const sys = { peekEnded: () => 1_000 + reaped.length, reap: (pid: number) => void reaped.push(pid) };
+    expect(reapOrphans(sys, () => false)).toBe(256);
+    expect(reaped.length).toBe(256);
+  });
+
   test("a child that cannot be taken does not hold the loop", () => {
     const sys = {
       peekEnded: () => 5,
@@ -171,6 +178,18 @@ describe("the watchdog", () => {
     watchdog.disarm();
     expect(isDisarmed()).toBe(true);
   });
+});
+
+test("once it was left nobody feeds the watchdog: a machine that hangs in its end is reset", async () => {
+  const clock = new ManualClock();
+  const fedAt: number[] = [];
+  const device = { timeoutMs: 30_000, feed: () => void fedAt.push(clock.monotonicMs()), disarm() {} };
+  const watchdog = new Watchdog(device, 30_000, clock, () => {});
+  await clock.advance(10_000);
+  watchdog.ending();
+  watchdog.leave();
+  await clock.advance(60_000);
+  expect(fedAt.at(-1)).toBe(10_000);
 });
 
 describe("the end of the machine", () => {

@@ -9,6 +9,7 @@ import {
   STOP_MAX_MS,
   Supervisor,
 } from "./supervise.ts";
+import { spawnProcess } from "./spawn.ts";
 
 /** Processes that live until they are told otherwise. */
 function lab(options: { ignoresTerm?: boolean; failsToStart?: () => boolean } = {}) {
@@ -217,4 +218,37 @@ test("the ring keeps the last lines, each with a bound", () => {
   expect(ring.last(10_000)[0]).toBe("line 51");
   expect(ring.last(1)[0]!.length).toBeLessThan(10_000);
   expect(ring.last(0)).toEqual([]);
+});
+
+test("an end that is told twice counts once", async () => {
+  const { clock, supervisor, requests, states } = lab();
+  supervisor.add(spec).start();
+  const [first] = requests;
+  first!.onExit({ code: 1, signal: undefined });
+  await clock.advance(60_000);
+  expect(requests.length).toBe(2);
+  // Of the run that is over: the one that runs now is not.
+  first!.onExit({ code: 1, signal: undefined });
+  expect([supervisor.find("node")!.view.state, states.at(-1)]).toEqual(["running", "node running"]);
+});
+
+test("a line without an end is told in pieces, and not kept", async () => {
+  const lines: string[] = [];
+  const ended = Promise.withResolvers<Exit>();
+  const { promise: whole, resolve } = Promise.withResolvers<void>();
+  let told = 0;
+  spawnProcess({
+    command: ["/bin/sh", "-c", "head -c 100000 /dev/zero | tr '\\0' x; sleep 0.01"],
+    env: { PATH: process.env["PATH"] ?? "" },
+    onLine(line) {
+      lines.push(line);
+      told += line.length;
+      if (told === 100_000) resolve();
+    },
+    onExit: (exit) => ended.resolve(exit),
+  });
+  await whole;
+  expect((await ended.promise).code).toBe(0);
+  // At most so much, and the piece that made it too much.
+  expect(Math.max(...lines.map(({ length }) => length))).toBeLessThanOrEqual(2 * 16_384);
 });

@@ -158,6 +158,26 @@ test("one budget a channel, found by it and by the schemes that lead there", () 
   expect(airtime.at("lora://1")).toBeUndefined();
 });
 
+test("a transport that starts again has what it had saved or owed, and what it used is counted on", () => {
+  const clock = new ManualClock();
+  const airtime = new Airtime(clock);
+  let budget = airtime.open(channel(), ["lora"]);
+  const firstMs = budget.savedMs;
+  budget.charge(2 * firstMs, "routing");
+  budget.takeAnswer(76, true);
+  for (let i = 0; i < 10; i++) {
+    airtime.close(budget.medium);
+    const before = [budget.savedMs, budget.answersMs, budget.sums.routing.usedMs, budget.share];
+    budget = airtime.open(channel(), ["lora"]);
+    expect([budget.savedMs, budget.answersMs, budget.sums.routing.usedMs, budget.share]).toEqual(before);
+  }
+  expect(budget.savedMs).toBeLessThan(0);
+  // Another one beside it is no heir, nor is one of another name.
+  expect(airtime.open(channel(), ["lora"]).savedMs).toBe(firstMs);
+  airtime.close(budget.medium);
+  expect(airtime.open({ ...channel(), name: "other" }, ["lora"]).savedMs).toBe(firstMs);
+});
+
 test("two radios of one scheme have a budget each, by which of them hears an endpoint", () => {
   const airtime = new Airtime(new ManualClock());
   const radio = (tag: string) => ({

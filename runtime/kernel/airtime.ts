@@ -4,6 +4,7 @@
  * back is charged. docs/protocol/slow.md "One channel, one budget"
  */
 import type { Clock, Medium } from "@godwit/sdk";
+import { BoundedMap } from "@godwit/sdk/bounded";
 
 /**
  * Of the channel, what the control of all nodes that are heard on it earns together. They may have 2 %: the rest is for what each has at
@@ -34,6 +35,8 @@ const RECORD_BYTES = 12;
 /** What one end of a link says until it stands, bytes: message 1 or 2, what proves it, the acknowledgement of a hello, and a hello. */
 const LINK_DATAGRAMS = [123, 76, 20] as const;
 const HELLO_BYTES = 256;
+/** Media that are gone, whose budgets are kept by name. */
+const GONE_MAX = 64;
 /** Before each piece of a record that is larger than a datagram. */
 const PIECE_BYTES = 4;
 
@@ -65,22 +68,27 @@ export class ChannelBudget {
   #answersMs: number;
   #atMs: number;
   /** When callers were answered of whom it is not known yet what they cost; each for `BEGUN_MS`. */
-  readonly #answeredAtMs: number[] = [];
+  readonly #answeredAtMs: number[];
   #nodes = 1;
   /** Own weight, and that of all. */
-  #weights: readonly [own: number, all: number] = [1, 1];
+  #weights: readonly [own: number, all: number];
 
-  constructor(clock: Pick<Clock, "monotonicMs">, medium: Medium) {
+  /** `before`: of the medium that this one takes the place of: what that had saved or owed stands. */
+  constructor(clock: Pick<Clock, "monotonicMs">, medium: Medium, before?: ChannelBudget) {
     this.#clock = clock;
     this.medium = medium;
-    this.sums = Object.fromEntries(airtimeUses.map((use) => [use, { usedMs: 0, refused: 0 }])) as Record<
-      AirtimeUse,
-      AirtimeSums
-    >;
+    this.sums =
+      before?.sums ??
+      (Object.fromEntries(airtimeUses.map((use) => [use, { usedMs: 0, refused: 0 }])) as Record<
+        AirtimeUse,
+        AirtimeSums
+      >);
     const sized = [...LINK_DATAGRAMS, ...pieces(HELLO_BYTES, medium.broadcastBytesMax)];
     this.#linkMs = sized.reduce((sum, bytes) => sum + medium.airtimeMs(bytes, "one"), 0);
-    this.#savedMs = START_LINKS * this.#linkMs;
-    this.#answersMs = this.#linkMs;
+    this.#savedMs = before?.savedMs ?? START_LINKS * this.#linkMs;
+    this.#answersMs = before?.answersMs ?? this.#linkMs;
+    this.#answeredAtMs = before === undefined ? [] : before.#answeredAtMs;
+    this.#weights = before === undefined ? [1, 1] : before.#weights;
     this.#atMs = clock.monotonicMs();
   }
 
@@ -109,6 +117,12 @@ export class ChannelBudget {
   get savedMs(): number {
     this.#refill();
     return this.#savedMs;
+  }
+
+  /** Of that, what callers may have, ms. */
+  get answersMs(): number {
+    this.#refill();
+    return this.#answersMs;
   }
 
   /** One end of one link, ms: what may be owed at most for mail. */
@@ -219,6 +233,8 @@ export class Airtime {
   readonly #clock: Pick<Clock, "monotonicMs">;
   readonly #budgets = new WeakMap<Medium, ChannelBudget>();
   readonly #schemes = new Map<ChannelBudget, readonly string[]>();
+  /** By name, of transports that are gone: one that starts again, or registers anew, has no other budget for that. */
+  readonly #gone = new BoundedMap<string, ChannelBudget>({ name: "channels gone", max: GONE_MAX });
   /** Whether mail waits for a link to that endpoint. Set by whoever knows. */
   isForMail: (endpoint: string) => boolean = () => false;
 
@@ -238,14 +254,20 @@ export class Airtime {
     return budget;
   }
 
-  /** The transport is gone. What it had saved or owed stands should it come again with the same object. */
+  /** The transport is gone. What it had saved or owed stands should it come again with a medium of the same name. */
   close(medium: Medium): void {
-    this.#schemes.delete(this.of(medium));
+    const budget = this.of(medium);
+    this.#schemes.delete(budget);
+    this.#gone.renew(medium.name, budget);
   }
 
   of(medium: Medium): ChannelBudget {
     let budget = this.#budgets.get(medium);
-    if (budget === undefined) this.#budgets.set(medium, (budget = new ChannelBudget(this.#clock, medium)));
+    if (budget === undefined) {
+      budget = new ChannelBudget(this.#clock, medium, this.#gone.get(medium.name));
+      this.#gone.delete(medium.name);
+      this.#budgets.set(medium, budget);
+    }
     return budget;
   }
 

@@ -110,7 +110,7 @@ export const metricTable = {
   godwit_inbox_messages: { kind: "gauge", help: "messages in the inbox", labels: [] },
   godwit_lookups_answered_total: {
     kind: "counter",
-    help: "questions for names and records of neighbours over slow links that were answered, by whether anything was known",
+    help: "questions for names and records of neighbours over slow links that were answered, or asked on, by whether anything was known",
     labels: ["found"],
   },
   godwit_lookups_asked_total: {

@@ -3,7 +3,7 @@
 export const linkMetrics = {
   godwit_channel_beacons_total: {
     kind: "counter",
-    help: "beacons on shared channels: sent, suppressed because others or traffic said it, held back for want of airtime; heard, passed over (replayed, own, too many new names), foreign",
+    help: "beacons on shared channels: sent; asked and answered for mail; suppressed because others or traffic said it; without airtime; heard, passed over (replayed, own, too many new names), foreign",
     labels: ["outcome"],
   },
   godwit_channel_control_refused_total: {

@@ -2,18 +2,25 @@
  * What was written to one pipe and has not left yet. Most pipes take a datagram and it is gone; one of a radio keeps it until its budget of airtime
  * allows, and tells when it has left. Owns no timer. docs/protocol/slow.md "Timers"
  */
-import type { Pipe } from "@godwit/sdk";
+import type { Pipe, Urgency } from "@godwit/sdk";
 import type { Clock } from "../kernel/clock.ts";
 import type { Departure } from "../kernel/departure.ts";
-import { BoundedQueue } from "../kernel/queue.ts";
 import { patienceOf } from "./constants.ts";
 
 /** Datagrams that are waited for; of a pipe that keeps more to itself the oldest count as gone. */
 const WAITING_MAX = 4_096;
 /** So many wait in such a pipe before `send` answers false: what waits above can still be overtaken, replaced and taken back. */
 const IN_PIPE_MAX = 4;
+/**
+ * One in a pipe that keeps each for a budget of airtime, which is by this factor longer than those before it take: what is to be said meanwhile leaves
+ * with the next one, or instead of it.
+ */
+const BUDGET_FACTOR = 2;
 /** A plugin says it, so it is bounded here. */
 const ANSWER_MAX_MS = 24 * 3_600_000;
+/** An acknowledgement, and the most that is saved up for one, ms: a plugin says the share. */
+const ANSWER_BYTES = 16;
+const EARNS_MAX_MS = 600_000;
 /** Of the longest wait that was seen, what is left at the next datagram. */
 const WAIT_KEPT = 0.75;
 /** What waited longer than this counts as gone: its pipe has forgotten to tell. */
@@ -27,10 +34,8 @@ interface Waiting {
 export class Departures {
   readonly #pipe: Pipe;
   readonly #clock: Clock;
-  readonly #waiting = new BoundedQueue<Waiting>(
-    { itemsMax: WAITING_MAX, bytesMax: WAITING_MAX, whenFull: "drop-oldest" },
-    (waiting) => this.#settle(waiting),
-  );
+  /** In the order of writing. */
+  readonly #waiting: Waiting[] = [];
   #waitedMs = 0;
 
   constructor(pipe: Pipe, clock: Clock) {
@@ -46,7 +51,22 @@ export class Departures {
   /** The pipe holds as much as is wanted there. */
   get isFull(): boolean {
     this.#forgetStuck();
-    return this.#waiting.length >= IN_PIPE_MAX;
+    const isForBudget = this.#waitedMs > BUDGET_FACTOR * IN_PIPE_MAX * this.#airtimeMs;
+    return this.#waiting.length >= (isForBudget ? 1 : IN_PIPE_MAX);
+  }
+
+  /** What the far end may have to save up for its answer, if its station has the share of the airtime that this one has. */
+  get #earnsMs(): number {
+    const { medium } = this.#pipe;
+    const share = medium?.ownShare ?? 1;
+    if (medium === undefined || !(share > 0 && share < 1)) return 0;
+    return Math.min(EARNS_MAX_MS, medium.airtimeMs(ANSWER_BYTES, "one") / share);
+  }
+
+  /** Of a full datagram. */
+  get #airtimeMs(): number {
+    const { medium, mtu, rateBitsPerSecond } = this.#pipe;
+    return medium?.airtimeMs(mtu, "one") ?? (mtu * 8_000) / rateBitsPerSecond;
   }
 
   /**
@@ -54,23 +74,30 @@ export class Departures {
    * an answer does as well, behind another one; where the medium is carried it is what its transport says.
    */
   get answerMs(): number {
-    const { answerMs = 0, medium, mtu, rateBitsPerSecond } = this.#pipe;
+    const { answerMs = 0 } = this.#pipe;
     if (!this.isTold) return patienceOf(this.#pipe);
-    const airtimeMs = medium?.airtimeMs(mtu, "one") ?? (mtu * 8_000) / rateBitsPerSecond;
-    return Math.min(ANSWER_MAX_MS, Math.max(0, answerMs) + 2 * airtimeMs + this.#waitedMs);
+    return Math.min(
+      ANSWER_MAX_MS,
+      Math.max(0, answerMs) + 2 * this.#airtimeMs + Math.max(this.#earnsMs, this.#waitedMs),
+    );
   }
 
   /** `told` hear when these bytes have left, as the last of theirs. */
-  write(bytes: Uint8Array, told: readonly Departure[] = []): boolean {
+  write(bytes: Uint8Array, told: readonly Departure[] = [], urgency?: Urgency): boolean {
     const waiting = { writtenAtMs: this.#clock.monotonicMs(), told };
     if (!this.isTold) this.#settle(waiting);
-    else this.#waiting.push(waiting, 1);
-    return this.#pipe.write(bytes);
+    else {
+      if (this.#waiting.length >= WAITING_MAX) this.#settle(this.#waiting.shift()!);
+      this.#waiting.push(waiting);
+    }
+    return this.#pipe.write(bytes, urgency);
   }
 
-  /** From the pipe: the first that waits has left, or was dropped. */
-  left(): void {
-    const waiting = this.#waiting.shift();
+  /** From the pipe: of those that wait the one at this place has left, or was dropped. */
+  left(at = 0): void {
+    // A plugin says it.
+    if (!Number.isInteger(at) || at < 0) return;
+    const [waiting] = this.#waiting.splice(at, 1);
     if (waiting === undefined) return;
     const waitedMs = this.#clock.monotonicMs() - waiting.writtenAtMs;
     this.#waitedMs = Math.max(waitedMs, this.#waitedMs * WAIT_KEPT);
@@ -85,7 +112,7 @@ export class Departures {
 
   #forgetStuck(): void {
     const beforeMs = this.#clock.monotonicMs() - STUCK_MS;
-    while ((this.#waiting.peek()?.writtenAtMs ?? Number.POSITIVE_INFINITY) < beforeMs)
+    while ((this.#waiting[0]?.writtenAtMs ?? Number.POSITIVE_INFINITY) < beforeMs)
       this.#settle(this.#waiting.shift()!);
   }
 

@@ -14,6 +14,7 @@ import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.t
 import type { NodeId } from "../kernel/ids.ts";
 import type { Random } from "../kernel/random.ts";
 import { PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN } from "../wire/constants.ts";
+import { ALARM } from "../wire/urgency.ts";
 import {
   handshakeTiming,
   MTU_MIN,
@@ -89,8 +90,8 @@ export function openSession(pipe: Pipe, options: OpenSessionOptions, signal: Abo
 /** Of the protocol, as this node speaks it. */
 export const VERSIONS: Versions = { min: PROTOCOL_VERSION_MIN, max: PROTOCOL_VERSION_MAX };
 
-/** Messages 1 that may be owed for mail: who does not answer the second has no airtime, or is not there. */
-const CALLS_FOR_MAIL = 2;
+/** Messages 1, one of them at least lost on the way there or back: who does not answer the last has no airtime, or is not there. */
+const CALLS_AT_ONCE = 3;
 /** Longest answer to a message 1: xx2. */
 export const ANSWER_BYTES = 98;
 
@@ -165,8 +166,8 @@ class Opening {
     this.#pipe.open({
       data: (bytes) => (this.#session === undefined ? this.#onData(bytes) : this.#onRecord(bytes)),
       drain: () => this.#session?.pipeDrained(),
-      left: () => {
-        this.#departures.left();
+      left: (at) => {
+        this.#departures.left(at);
         this.#session?.pipeLeft();
       },
       closed: (error) => this.#onClosed(error),
@@ -271,14 +272,14 @@ class Opening {
   }
 
   /**
-   * Takes the airtime of a message 1. What mail waits for may be owed, once and again; else there is a call only where there is enough
-   * for all of the link.
+   * Takes the airtime of a message 1. What mail waits for may be owed; else there is a call only where there is enough for all of the link. Where one was
+   * begun its repetitions are part of that, or a lost message would cost all that a link takes once more.
    */
   #hasAirtime(bytes: number): boolean {
     const budget = this.#budget;
     if (budget === undefined) return true;
-    const isForMail = this.#calls < CALLS_FOR_MAIL && this.#options.airtime!.isForMail(this.#pipe.remote);
-    const need = isForMail ? "begin" : "link";
+    const isWanted = this.#calls > 0 || this.#options.airtime!.isForMail(this.#pipe.remote);
+    const need = this.#calls < CALLS_AT_ONCE && isWanted ? "begin" : "link";
     const isThere = budget.take(budget.costMs(bytes, false), "handshakes", need);
     if (isThere) this.#calls++;
     return isThere;
@@ -311,7 +312,7 @@ class Opening {
 
   #write(bytes: Uint8Array, departure?: Departure): void {
     this.#bytesSent += bytes.length;
-    this.#departures.write(bytes, departure === undefined ? [] : [departure]);
+    this.#departures.write(bytes, departure === undefined ? [] : [departure], ALARM);
   }
 
   #onData(bytes: Uint8Array): void {

@@ -1,5 +1,6 @@
 /** What waits in a pipe is not said again, and its answer has its time from when it left. docs/protocol/slow.md "Timers" */
 import { describe, expect, test } from "bun:test";
+import type { Medium } from "@godwit/sdk";
 import { Backoff } from "../kernel/backoff.ts";
 import { ManualClock } from "../kernel/clock.ts";
 import { type Departure, newDeparture } from "../kernel/departure.ts";
@@ -177,6 +178,56 @@ describe("departures", () => {
       await clock.advance(2_000);
     }
     expect(departures.answerMs).toBeCloseTo(500 + 2_000 + 1_000, 0);
+  });
+
+  /** Datagrams of 125 bytes take a second of a channel of which the station has a hundredth. */
+  const ofChannel = (ownShare: number | undefined, pace: MemoryPace) => {
+    const clock = new ManualClock();
+    const random = seededRandom(1);
+    const { a, b } = memoryPipePair({
+      ...{ kind: "datagram", linkClass: "slow", rateBitsPerSecond: 1_000, mtu: 125, clock, random, pace },
+    });
+    const medium: Medium = {
+      ...{ name: "radio", rateBitsPerSecond: 1_000, utilisation: 0, broadcastBytesMax: 125 },
+      ...{ airtimeMs: (bytes) => bytes * 8, broadcast: () => false, listen() {} },
+      ...(ownShare === undefined ? {} : { ownShare }),
+    };
+    const departures = new Departures(Object.assign(a, { medium }), clock);
+    a.open({ data() {}, drain() {}, left: () => departures.left(), closed() {} });
+    b.open({ data() {}, drain() {}, closed() {} });
+    return { clock, departures };
+  };
+
+  test("an answer has the time in which its station saves up for it, as long as none was seen to wait for longer", async () => {
+    const pace = { answerMs: 500, airtimeMs: (bytes: number) => bytes * 8 };
+    expect(ofChannel(undefined, pace).departures.answerMs).toBe(2_500);
+    expect(ofChannel(1, pace).departures.answerMs).toBe(2_500);
+    expect(ofChannel(0.01, pace).departures.answerMs).toBe(2_500 + 16 * 8 * 100);
+    // A plugin says it.
+    for (const share of [0, -1, Number.NaN, 5])
+      expect(ofChannel(share, pace).departures.answerMs).toBe(2_500);
+    expect(ofChannel(1e-9, pace).departures.answerMs).toBe(2_500 + 600_000);
+    const { clock, departures } = ofChannel(0.01, { ...pace, share: 1 / 100 });
+    for (let i = 0; i < 4; i++) departures.write(bytesOf(125, i));
+    await clock.advance(1_000_000);
+    expect(departures.answerMs).toBeGreaterThan(300_000);
+  });
+
+  test("where each waits for a budget one is in the pipe at a time, and four where they only wait for each other", async () => {
+    const pace = { answerMs: 500, airtimeMs: (bytes: number) => bytes * 8 };
+    for (const [share, most] of [
+      [1, 4],
+      [1 / 100, 1],
+    ] as const) {
+      const { clock, departures } = ofChannel(0.01, { ...pace, share });
+      // What it takes is seen by what has left.
+      for (let i = 0; i < 4; i++) departures.write(bytesOf(125, i));
+      expect(departures.isFull).toBe(true);
+      await clock.advance(1_000_000);
+      let count = 0;
+      for (; !departures.isFull; count++) departures.write(bytesOf(125, count));
+      expect(count).toBe(most);
+    }
   });
 
   test("a pipe that never tells holds nobody for longer than a day, and 4,096 datagrams", async () => {

@@ -124,6 +124,18 @@ describe("answers of a gateway", () => {
     expect(gateway.answers.unansweredCount).toBe(0);
   });
 
+  test("what is asked on is not answered with nothing, and told of when it comes", async () => {
+    const gateway = new Gateway();
+    const on: (number | undefined)[] = [];
+    gateway.askOn = (_, { hopsLeft }) => on.push(hopsLeft) > 0;
+    gateway.asked(asker, { ...name("LON-B"), hopsLeft: 3 });
+    expect([gateway.kinds, on]).toEqual([[], [3]]);
+    await gateway.clock.advance(60_000);
+    gateway.known.records.offer(whole);
+    await gateway.clock.advance(2_000);
+    expect([gateway.kinds, on]).toEqual([["record"], [3]]);
+  });
+
   test("who went, or asked long ago, is told of nothing", async () => {
     const gateway = new Gateway();
     gateway.asked(asker, name("LON-B"));

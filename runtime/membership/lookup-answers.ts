@@ -1,7 +1,8 @@
 /**
  * What a node tells its slow neighbours that ask for names and records: brief records out of its own book, which their nodes
  * signed, and proofs of the name authority. Owns the questions that wait for airtime, and those that nobody could answer yet:
- * whoever asked is told when an answer comes. Must never ask anybody itself: what this node does not know the mesh tells it.
+ * whoever asked is told when an answer comes. Must never ask anybody itself: what this node does not know the mesh tells it, or where it has slow links alone
+ * those it asks (lookup-questions.ts).
  * docs/protocol/slow.md "Asking for names" is normative.
  */
 import type { Clock, Timer } from "@godwit/sdk";
@@ -47,6 +48,8 @@ export interface AnswersDeps {
   /** The record verifies. */
   isSound(record: Uint8Array): boolean;
   frameBytesMax(to: NodeId): number;
+  /** It is asked for beyond: whoever asked hears of an answer, and no no. */
+  askOn(by: NodeId, lookup: Lookup): boolean;
   takeAirtime(to: NodeId, bytes: number): boolean;
   send(to: NodeId, frame: Uint8Array): boolean;
 }
@@ -163,9 +166,14 @@ export class LookupAnswers {
 
   /** False: there is no airtime for it now. */
   #answer(to: NodeId, neighbour: Neighbour, lookup: Lookup): boolean {
-    const { takeAirtime, send } = this.#deps;
+    const { takeAirtime, send, askOn } = this.#deps;
     const { subject } = lookup;
     const frames = this.#framesFor(to, lookup);
+    if (frames === undefined && askOn(to, lookup)) {
+      this.#answered.add(1, { found: "asked_on" });
+      this.#remember(to, neighbour, lookup);
+      return true;
+    }
     const reply = frames ?? [encodeLookupReply({ kind: "none", subject })];
     if (
       !takeAirtime(

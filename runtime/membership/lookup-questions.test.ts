@@ -6,7 +6,9 @@ import {
   ANSWER_CAP_MS,
   ANSWER_FIRST_MS,
   ASKED_AT_ONCE,
+  HOPS,
   NOTHING_FIRST_MS,
+  ON_MAX,
   QUESTIONS_MAX,
   RECORD_FRESH_MS,
 } from "./lookup-questions.ts";
@@ -21,6 +23,94 @@ const record = (bytes = brief()) => ({ kind: "record", record: bytes }) as const
 const none = (
   subject = name("LON-B").subject as ReturnType<typeof name>["subject"] | ReturnType<typeof node>["subject"],
 ) => ({ kind: "none", subject }) as const;
+
+describe("without a gateway", () => {
+  const [east, west] = [identityOf(903).id, identityOf(904).id];
+  const alone = () => {
+    const asker = new Asker();
+    asker.gateways = [];
+    asker.neighbours = [east, west];
+    return asker;
+  };
+  const asks = (hopsLeft: number, text = "LON-B") => ({ ...name(text), wantsProof: false, hopsLeft });
+
+  test("neighbours are asked, to ask on; and records that mail is sealed to are not asked for again", async () => {
+    const asker = alone();
+    asker.wants("LON-B");
+    expect(asker.sent.map(({ to, frame }) => [to, frame.hopsLeft])).toEqual([[east, HOPS]]);
+    await asker.clock.advance(160_000);
+    expect(asker.sent.map(({ to }) => to)).toEqual([east, west]);
+    asker.told(west, record());
+    expect(asker.awaited.size).toBe(0);
+    asker.questions.onWrote(far.id);
+    expect(asker.sent).toHaveLength(2);
+  });
+
+  test("what a neighbour asks is asked on, to another, with one hop less, and the answer is kept", async () => {
+    const asker = alone();
+    expect(asker.questions.askOn(east, asks(3))).toBe(true);
+    expect(asker.sent.map(({ to, frame }) => [to, frame.hopsLeft])).toEqual([[west, 2]]);
+    // Said again while its answer may be under way, and later.
+    expect(asker.questions.askOn(east, asks(3))).toBe(true);
+    expect(asker.sent).toHaveLength(1);
+    await asker.clock.advance(150_000);
+    expect(asker.sent).toHaveLength(1);
+    expect(asker.questions.askOn(east, asks(3))).toBe(true);
+    expect(asker.sent).toHaveLength(2);
+    asker.told(west, record());
+    expect(asker.known.names.resolve("LON-B")).toMatchObject({ kind: "node", id: far.id });
+    expect(asker.questions.openCount).toBe(0);
+  });
+
+  test("it is not asked on with no hop left, nor where there is nobody but who asks", () => {
+    const asker = alone();
+    expect(asker.questions.askOn(east, asks(0))).toBe(false);
+    asker.neighbours = [east];
+    expect(asker.questions.askOn(east, asks(3))).toBe(false);
+    asker.neighbours = [];
+    expect(asker.questions.askOn(east, asks(3))).toBe(false);
+    expect([asker.sent, asker.questions.openCount]).toEqual([[], 0]);
+  });
+
+  test("two that ask each other ask nobody else, and the last hop asks without one", () => {
+    const asker = alone();
+    expect(asker.questions.askOn(east, asks(1))).toBe(true);
+    expect(asker.sent.map(({ to, frame }) => [to, frame.hopsLeft])).toEqual([[west, undefined]]);
+    expect(asker.questions.askOn(west, asks(1))).toBe(false);
+  });
+
+  test("what nobody asks for any more ends, and so does what was asked by who is gone", async () => {
+    const asker = alone();
+    asker.questions.askOn(east, asks(3));
+    await asker.clock.advance(3_600_000);
+    expect([asker.questions.openCount, asker.sent.length]).toEqual([0, 1]);
+    asker.questions.askOn(east, asks(3));
+    asker.questions.onGone(east);
+    expect(asker.questions.openCount).toBe(0);
+  });
+
+  test("own mail goes on with a question of others, and counts as its own", () => {
+    const asker = alone();
+    asker.questions.askOn(east, asks(1));
+    asker.wants("LON-B");
+    expect(asker.questions.openCount).toBe(1);
+    asker.told(west, record());
+    expect([asker.questions.openCount, asker.awaited.size]).toEqual([0, 0]);
+  });
+
+  test("however much neighbours ask, few are asked on", async () => {
+    const asker = alone();
+    let taken = 0;
+    for (let n = 0; n < 1_000; n++) if (asker.questions.askOn(east, asks(3, `L${n}-B`))) taken++;
+    expect(taken).toBe(8);
+    for (let n = 0; n < 4_000; n++) {
+      await asker.clock.advance(10_000);
+      if (asker.questions.askOn(east, asks(3, `M${n}-B`))) taken++;
+      expect(asker.questions.openCount).toBeLessThanOrEqual(ON_MAX);
+    }
+    expect(taken).toBeLessThanOrEqual(8 + 40_000 / 30);
+  });
+});
 
 describe("questions of an edge node", () => {
   test("one for each address that mail waits for, to the best gateway, until that means somebody", async () => {

@@ -1,8 +1,8 @@
 /**
- * What a node that has slow links alone asks its gateways: whom an address means that its mail waits for, and whether there is
- * a newer record of whom it writes to. Owns the questions that are open; the record book and the names keep what is learnt,
+ * What a node that has slow links alone asks its gateways, or without one its neighbours, hop by hop: whom an address means that its mail waits for, and
+ * whether there is a newer record of whom it writes to. Owns the questions that are open; the record book and the names keep what is learnt,
  * under their own rules: an answer counts for what is signed in it, whoever gave it. Must never ask for what no mail of this
- * node needs. docs/protocol/slow.md "Asking for names" is normative.
+ * node, or a neighbour's question, needs. docs/protocol/slow.md "Asking for names" is normative.
  */
 import type { Clock, Random, Timer } from "@godwit/sdk";
 import { BoundedMap } from "@godwit/sdk/bounded";
@@ -13,7 +13,13 @@ import { TokenBucket } from "../kernel/backoff.ts";
 import { GodwitError } from "../kernel/errors.ts";
 import { NODE_ID_CHARS, type NodeId } from "../kernel/ids.ts";
 import type { Metrics } from "../kernel/metrics.ts";
-import { encodeLookup, type LookupReply, type Subject, subjectKey } from "../wire/lookup-messages.ts";
+import {
+  encodeLookup,
+  type Lookup,
+  type LookupReply,
+  type Subject,
+  subjectKey,
+} from "../wire/lookup-messages.ts";
 import type { OfferOutcome, RecordBook } from "./records.ts";
 
 /** Open questions. What waits beyond is asked for when one of them ends. */
@@ -32,6 +38,16 @@ export const NOTHING_FIRST_MS = 600_000;
 const AIRTIME_MS = 5_000;
 /** Questions without mail that waits for them. */
 const REFRESH_TRIES = 3;
+/** Where there is no gateway, how far a question of this node's own goes over slow links, and after how long it is said again, ms: answers come over as many. */
+export const HOPS = 8;
+const ANSWER_HOPS_MS = 120_000;
+/** Of others, all together, those that are asked on, a second and at once; and open ones. */
+const ON_PER_SECOND = 1 / 30;
+const ON_BURST = 8;
+export const ON_MAX = 64;
+/** Asked for again it is asked on again, but not sooner than this; nobody asks for it any more after the other, ms. */
+const ON_GAP_MS = 90_000;
+const ON_MEMORY_MS = 900_000;
 /** A record that no gateway has confirmed for so long may name a prekey that was replaced: docs/protocol/sealing.md "Prekeys". */
 export const RECORD_FRESH_MS = 7 * 24 * 3_600_000;
 /** Signatures of answers that are checked for one neighbour, a second and at once. */
@@ -52,8 +68,10 @@ export interface QuestionsDeps {
   observe(record: NodeRecord): void;
   /** Running time of this node, ms. */
   runMs(): number;
-  /** Whom to ask, best first; empty: this node is no edge, and hears of records by the mesh. */
+  /** Whom to ask, best first; empty: this node is no edge, or hears none. */
   gateways(): readonly NodeId[];
+  /** Whom to ask without a gateway: the far ends of its slow links, best first; empty on a node that has others, and hears of records by the mesh. */
+  neighbours(): readonly NodeId[];
   /** From when a question has left until an answer of it can be there, ms, where its medium says so; else 0. */
   answerMs(gateway: NodeId): number;
   /** It answers questions, as far as is known. */
@@ -85,6 +103,15 @@ interface Question {
   /** They know nothing, since the last pause. */
   readonly empty: Set<NodeId>;
   rounds: number;
+  /** Neighbours that asked for it: they are not asked. */
+  readonly askers: Set<NodeId>;
+  /** When one of them asked last, and whether that was not asked on yet. */
+  onAtMs: number;
+  isAskedAnew: boolean;
+  /** How far it goes on from here. */
+  hopsLeft: number;
+  /** Somebody who asked takes names with a proof alone. */
+  wantsProof: boolean;
   /** The authority's word, which came before the record. */
   proof: (NameProof & { readonly callsign: string; readonly id: NodeId }) | undefined;
 }
@@ -97,11 +124,13 @@ export class LookupQuestions {
   readonly #checks = new BoundedMap<NodeId, TokenBucket>({ name: "tellers of names", max: CHECKED_MAX });
   readonly #asked;
   readonly #refused;
+  readonly #onPace: TokenBucket;
   #timer: Timer | undefined;
   #timerAtMs = Number.POSITIVE_INFINITY;
 
   constructor(deps: QuestionsDeps) {
     this.#deps = deps;
+    this.#onPace = new TokenBucket(deps.clock, ON_PER_SECOND, ON_BURST);
     this.#asked = deps.metrics.counter("godwit_lookups_asked_total");
     this.#refused = deps.metrics.counter("godwit_lookups_refused_total");
   }
@@ -113,9 +142,40 @@ export class LookupQuestions {
   /** Mail waits for whom that address means. `awaited` are all such addresses. */
   onAwaited(address: string, awaited: Awaited): void {
     this.#awaited = awaited;
-    if (this.#deps.gateways().length === 0) return;
+    if (this.#targets.length === 0) return;
     this.#openFor(address);
     this.#run();
+  }
+
+  /**
+   * A neighbour asks for what is not known here, and no gateway is: it is asked for beyond, for a while. The answer goes into the books, and whoever asked is
+   * told as of anything that comes later. False: there is nobody to ask, or too much is asked.
+   */
+  askOn(by: NodeId, { subject, newerThan, wantsProof, hopsLeft = 0 }: Lookup): boolean {
+    const key = subjectKey(subject);
+    const held = this.#open.get(key);
+    if (hopsLeft === 0 || !this.#targets.some((id) => id !== by && held?.askers.has(id) !== true))
+      return false;
+    if (held === undefined) {
+      let others = 0;
+      for (const one of this.#open.values()) if (isForOthersAlone(one)) others++;
+      if (others >= ON_MAX || !this.#onPace.take()) return false;
+      this.#openOne(subject, undefined, newerThan);
+    }
+    const question = this.#open.get(key);
+    if (question === undefined) return false;
+    question.askers.add(by);
+    question.wantsProof ||= wantsProof;
+    question.hopsLeft = Math.max(question.hopsLeft, hopsLeft - 1);
+    question.onAtMs = this.#nowMs;
+    if (question.onAtMs - question.askedAtMs >= ON_GAP_MS) this.#askAnew(question);
+    this.#run();
+    return true;
+  }
+
+  #askAnew(question: Question): void {
+    question.isAskedAnew = true;
+    question.dueAtMs = Math.min(question.dueAtMs, this.#nowMs);
   }
 
   /** Mail is sealed to that node now: its keys may be old, or not known at all. */
@@ -141,8 +201,10 @@ export class LookupQuestions {
 
   /** A gateway is gone: whoever waits for its answer asks the next. */
   onGone(id: NodeId): void {
-    for (const question of this.#open.values()) {
+    for (const [key, question] of this.#open) {
       question.empty.delete(id);
+      if (question.askers.delete(id) && question.askers.size === 0 && question.address === undefined)
+        this.#open.delete(key);
       if (question.awaiting !== id) continue;
       question.awaiting = undefined;
       question.dueAtMs = this.#nowMs;
@@ -160,6 +222,13 @@ export class LookupQuestions {
 
   stop(): void {
     this.#timer?.cancel();
+  }
+
+  /** Gateways; without one, on a node that has no other links, those at the other ends of its slow ones. */
+  get #targets(): readonly NodeId[] {
+    const { gateways, neighbours } = this.#deps;
+    const known = gateways();
+    return known.length > 0 ? known : neighbours();
   }
 
   get #nowMs(): number {
@@ -188,7 +257,15 @@ export class LookupQuestions {
     this.#open.set(key, {
       ...{ subject, address, newerThan, tries: 0, rounds: 0, dueAtMs: this.#nowMs },
       ...{ askedLast: undefined, askedAtMs: Number.NEGATIVE_INFINITY, awaiting: undefined },
-      ...{ empty: new Set(), proof: undefined },
+      ...{
+        empty: new Set(),
+        askers: new Set(),
+        onAtMs: 0,
+        isAskedAnew: false,
+        hopsLeft: 0,
+        wantsProof: false,
+        proof: undefined,
+      },
     });
   }
 
@@ -204,6 +281,7 @@ export class LookupQuestions {
       if (question.address === undefined) return void this.#open.delete(subjectKey(subject));
     }
     const isLast = this.#nextGateway(question) === undefined;
+    question.isAskedAnew = !isLast;
     question.dueAtMs = isLast ? this.#afterNothing(question) : this.#nowMs;
   }
 
@@ -280,7 +358,7 @@ export class LookupQuestions {
   #run(): void {
     for (const [key, { address }] of this.#open)
       if (address !== undefined && this.#awaited?.has(address) !== true) this.#open.delete(key);
-    if (this.#deps.gateways().length === 0) return;
+    if (this.#targets.length === 0) return;
     for (const address of this.#awaited?.addresses ?? []) {
       if (this.#open.size >= QUESTIONS_MAX) break;
       this.#openFor(address);
@@ -300,7 +378,13 @@ export class LookupQuestions {
     }
     for (const [key, question] of due) {
       question.awaiting = undefined;
-      const isGivenUp = question.address === undefined && question.tries >= REFRESH_TRIES;
+      const isForOthers = isForOthersAlone(question);
+      if (isForOthers && !question.isAskedAnew) {
+        question.dueAtMs = question.onAtMs + ON_MEMORY_MS;
+        if (question.dueAtMs <= nowMs) this.#open.delete(key);
+        continue;
+      }
+      const isGivenUp = question.address === undefined && !isForOthers && question.tries >= REFRESH_TRIES;
       const gateway = isGivenUp ? undefined : this.#nextGateway(question);
       if (isGivenUp) this.#open.delete(key);
       else if (gateway === undefined) question.dueAtMs = this.#afterNothing(question);
@@ -312,24 +396,28 @@ export class LookupQuestions {
 
   /** False: there is no airtime for it. */
   #ask(gateway: NodeId, question: Question): boolean {
-    const { hasAuthority, takeAirtime, send, answerMs } = this.#deps;
+    const { hasAuthority, takeAirtime, send, answerMs, gateways } = this.#deps;
     const { subject, newerThan } = question;
-    const wantsProof = hasAuthority && subject.kind === "name";
-    const frame = encodeLookup({ subject, newerThan, wantsProof });
+    const wantsProof = (hasAuthority || question.wantsProof) && subject.kind === "name";
+    // A gateway has the whole mesh behind it, and asks nobody.
+    const isGateway = gateways().includes(gateway);
+    const hopsLeft = isGateway ? 0 : question.address === undefined ? question.hopsLeft : HOPS;
+    const frame = encodeLookup({ subject, newerThan, wantsProof, hopsLeft });
     if (!takeAirtime(gateway, frame.length) || !send(gateway, frame)) return false;
     this.#asked.add();
     question.askedLast = gateway;
+    question.isAskedAnew = false;
     question.askedAtMs = this.#nowMs;
     question.awaiting = gateway;
-    const pauseMs = Math.min(ANSWER_CAP_MS, ANSWER_FIRST_MS * 2 ** (question.tries++ >> 1));
+    const firstMs = isGateway ? ANSWER_FIRST_MS : ANSWER_HOPS_MS;
+    const pauseMs = Math.min(ANSWER_CAP_MS, firstMs * 2 ** (question.tries++ >> 1));
     question.dueAtMs = this.#nowMs + this.#jittered(Math.max(pauseMs, answerMs(gateway)));
     return true;
   }
 
   /** One that has not said that it knows nothing: behind the one that was asked last, in their order. */
-  #nextGateway({ askedLast, empty }: Question): NodeId | undefined {
-    const { gateways, answers } = this.#deps;
-    const all = gateways().filter((id) => answers(id));
+  #nextGateway({ askedLast, empty, askers }: Question): NodeId | undefined {
+    const all = this.#targets.filter((id) => !askers.has(id) && this.#deps.answers(id));
     const at = askedLast === undefined ? -1 : all.indexOf(askedLast);
     return [...all.slice(at + 1), ...all.slice(0, at + 1)].find((id) => !empty.has(id));
   }
@@ -353,6 +441,9 @@ export class LookupQuestions {
     });
   }
 }
+
+/** No mail of this node waits for it. */
+const isForOthersAlone = ({ address, askers }: Question): boolean => address === undefined && askers.size > 0;
 
 function peek(bytes: Uint8Array): NodeRecord | undefined {
   try {

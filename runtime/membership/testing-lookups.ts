@@ -84,6 +84,7 @@ export class Asker {
   readonly metrics = new Counts();
   readonly id = identityOf(900).id;
   gateways: NodeId[] = [identityOf(901).id, identityOf(902).id];
+  neighbours: NodeId[] = [];
   readonly silent = new Set<NodeId>();
   readonly awaited = new Set<string>();
   readonly sent: Sent<Lookup>[] = [];
@@ -103,6 +104,7 @@ export class Asker {
       observe: (record) => names.observe(record),
       runMs: () => this.runMs,
       gateways: () => this.gateways,
+      neighbours: () => this.neighbours,
       answerMs: () => 0,
       answers: (id) => !this.silent.has(id),
       takeAirtime: () => this.hasAirtime,
@@ -166,6 +168,7 @@ export class Gateway {
   airtime = Number.POSITIVE_INFINITY;
   frameBytesMax = 189;
   verified = 0;
+  askOn: (by: NodeId, lookup: Lookup) => boolean = () => false;
   readonly answers: LookupAnswers;
 
   constructor() {
@@ -190,6 +193,7 @@ export class Gateway {
         }
       },
       frameBytesMax: () => this.frameBytesMax,
+      askOn: (by, lookup) => this.askOn(by, lookup),
       takeAirtime: (_, bytes) => {
         if (bytes > this.airtime) return false;
         this.airtime -= bytes;

@@ -233,6 +233,27 @@ test("where the channel is busy nobody says that he is there, and nobody is take
   await world.stop();
 });
 
+test.each([0.3, 0.6])(
+  "on a channel that is busy with %d from the very start mail makes its link all the same, and who has none is silent",
+  async (foreign) => {
+    const world = new ChannelWorld(14);
+    const nodes = await nodesOn(world, 6);
+    for (const { station } of nodes) station.foreignUtilisation = foreign;
+    const [a, b, ...others] = nodes as [ChannelNode, ChannelNode, ...ChannelNode[]];
+    await world.hours(3);
+    expect(nodes.map((node) => heardBy(node).length)).toEqual(nodes.map(() => 0));
+    introduce(a, b);
+    const from = world.mark();
+    await world.send(a, b);
+    await world.hours(2);
+    expect(deliveredTo(b)).toBe(1);
+    for (const node of others) expect(budgetOf(node).sums.beacons.usedMs).toBe(0);
+    // Mail among it.
+    expect(world.shareSince(from)).toBeLessThan(0.02);
+    await world.stop();
+  },
+);
+
 test("nodes that do not hear each other reach each other by a gateway that hears both", async () => {
   const world = new ChannelWorld(11);
   const core = await world.core();

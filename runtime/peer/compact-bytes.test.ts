@@ -4,9 +4,19 @@ import { ReceivingKeys } from "../identity/session-keys.ts";
 import { sealInSession } from "../identity/session-seal.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import { bytesOf } from "../link/fixture.ts";
-import { type Bundle, BundleKind, encodeBundleHeader, makeBundle } from "../wire/bundle.ts";
+import {
+  type Bundle,
+  BundleKind,
+  encodeBundleFrame,
+  encodeBundleHeader,
+  encodeChunk,
+  encodeCustodyAck,
+  encodeOffer,
+  encodeWant,
+  makeBundle,
+} from "../wire/bundle.ts";
 import { LIFETIME_DEFAULT_MS } from "../wire/constants.ts";
-import { compactStart, contextOf, encodeCompact } from "../wire/mail-compact.ts";
+import { compactStart, contextOf, encodeCompact, FAILOVER_DELAY_USUAL_MS } from "../wire/mail-compact.ts";
 import { encodeSessionReceipts, type InnerMessage } from "../wire/message.ts";
 import { type CompactPair, identityOf, openCompactPair, sendAcknowledged } from "./testing-compact.ts";
 
@@ -24,11 +34,22 @@ const headerOf = (kind: number, source: NodeId, destination: NodeId) => ({
 });
 
 /** A text by the recipient's callsign, as its sender writes it once the session is kept, and before. */
-function insideOf(id: NodeId, kind: "session" | "oneShot"): Uint8Array {
+function insideOf(
+  id: NodeId,
+  kind: "session" | "oneShot",
+  machines: readonly NodeId[],
+  textBytes = TEXT_BYTES,
+): Uint8Array {
+  const isShared = machines.length > 0;
   const first: InnerMessage = {
-    ...{ mailEpoch: bytesOf(8, 6), counter: 200, to: "NYC-C", createdAtMs: 1_800_000_000_000 },
-    ...{ machines: [], failoverDelayMs: 0, subject: "", contentType: "text/plain; charset=utf-8" },
-    body: bytesOf(TEXT_BYTES, 0x41),
+    ...{
+      mailEpoch: bytesOf(8, 6),
+      counter: 200,
+      to: isShared ? "NYC" : "NYC-C",
+      createdAtMs: 1_800_000_000_000,
+    },
+    ...{ machines, failoverDelayMs: isShared ? FAILOVER_DELAY_USUAL_MS : 0 },
+    ...{ subject: "", contentType: "text/plain; charset=utf-8", body: bytesOf(textBytes, 0x41) },
   };
   const later = {
     ...first,
@@ -37,16 +58,22 @@ function insideOf(id: NodeId, kind: "session" | "oneShot"): Uint8Array {
   };
   const context = kind === "session" ? contextOf(first) : undefined;
   const told = kind === "session" ? later : first;
-  return encodeCompact(compactStart(told, { id, callsign: "NYC-C", context })!, told);
+  return encodeCompact(compactStart(told, { id, callsign: "NYC-C", context }, isShared)!, told);
 }
 
-function message(from: NodeId, to: NodeId, counter: number, kind: "session" | "oneShot"): Bundle {
+function message(
+  from: NodeId,
+  to: NodeId,
+  counter: number,
+  kind: "session" | "oneShot",
+  machines: readonly NodeId[] = [],
+): Bundle {
   const header = headerOf(BundleKind.message, from, to);
   const agreed = kind === "oneShot" ? { keyId: 0x01020304, ephemeral: bytesOf(32, 9) } : undefined;
   const key = new ReceivingKeys(bytesOf(32, 7)).key(counter);
   const binding = { network: "telex", from, to, associated: encodeBundleHeader(header) };
-  const plaintext = insideOf(to, kind);
-  expect(plaintext.length - TEXT_BYTES).toBeLessThanOrEqual(INSIDE_MAX[kind]);
+  const plaintext = insideOf(to, kind, machines);
+  if (machines.length === 0) expect(plaintext.length - TEXT_BYTES).toBeLessThanOrEqual(INSIDE_MAX[kind]);
   return makeBundle(header, sealInSession({ id: bytesOf(8, 5), agreed, counter, key }, binding, plaintext));
 }
 
@@ -103,3 +130,80 @@ test.each([1, 2, 3])("a message, a one-shot and a receipt over %d hops", async (
     ][hops - 1]!,
   );
 });
+
+/** By how much a copy is larger than one for a single machine, in a session and alone. */
+test.each([
+  [2, [10, 14]],
+  [3, [12, 16]],
+  [8, [22, 26]],
+] as const)("a message to a location of %d machines", async (count, more) => {
+  const path = await pathOf(1);
+  const [from, to] = [stations[0]!.id, stations[1]!.id];
+  const machines = Array.from({ length: count }, (_, n) => (n === 0 ? to : identityOf(10 + n).id));
+  const took = [];
+  for (const kind of ["session", "oneShot"] as const) {
+    const one = await most(path, (n) => message(from, to, n, kind));
+    const shared = await most(path, (n) => message(from, to, n, kind, machines));
+    took.push(shared.sent - one.sent);
+    console.info(JSON.stringify({ machines: count, kind, bytes: shared.sent - TEXT_BYTES }));
+    if (kind === "session") expect(shared.sent).toBeLessThanOrEqual(MAX.packet);
+  }
+  // What docs/protocol/slow.md says: more flags, how many, the check, two for each; alone also its address.
+  expect(took).toEqual([...more]);
+});
+
+/** Both ways, bytes and datagrams of 200: sent whole, in pieces below the link, and offered, wanted and sent in chunks that fit a datagram. */
+test.each([
+  [300, [363, 3], [587, 6]],
+  [1_000, [1_079, 7], [1_407, 10]],
+  [4_000, [4_139, 22], [4_977, 29]],
+] as const)(
+  "a text of %d bytes costs less whole than offered and in chunks",
+  async (bytes, whole, offered) => {
+    const link = await openCompactPair([stations[0]!, stations[1]!], { wire: { mtu: 200 } });
+    const { near, far, advance } = link;
+    const [from, to] = [stations[0]!.id, stations[1]!.id];
+    const known = message(from, to, 1, "session");
+    await sendAcknowledged(link, known, { remainingMs: 1_000, hops: 0 });
+    const made = (n: number) => {
+      const header = headerOf(BundleKind.message, from, to);
+      const key = new ReceivingKeys(bytesOf(32, 7)).key(n);
+      const binding = { network: "telex", from, to, associated: encodeBundleHeader(header) };
+      const inside = insideOf(to, "session", [], bytes);
+      return makeBundle(
+        header,
+        sealInSession({ id: bytesOf(8, 5), agreed: undefined, counter: n, key }, binding, inside),
+      );
+    };
+    const took = async (say: () => void) => {
+      const before = [near.pipe.sent.length, far.pipe.sent.length];
+      say();
+      await advance(5_000);
+      const sent = [...near.pipe.sent.slice(before[0]), ...far.pipe.sent.slice(before[1])];
+      return [sent.reduce((sum, { length }) => sum + length, 0), sent.length];
+    };
+    const add = (...all: number[][]) =>
+      all.reduce((sum, one) => [sum[0]! + one[0]!, sum[1]! + one[1]!], [0, 0]);
+    const journey = { remainingMs: LIFETIME_DEFAULT_MS - 5_000, hops: 0, trace: [] };
+    await took(() => near.collector.session.send(encodeBundleFrame(made(2), journey)));
+    const inPieces = add(
+      await took(() => near.collector.session.send(encodeBundleFrame(made(3), journey))),
+      await took(() => far.collector.session.send(encodeCustodyAck([made(3).id]))),
+    );
+    const { id, header, sealed } = made(4);
+    const offer = { id, journey, header, sealedBytes: sealed.length, sums: undefined };
+    const chunks: Uint8Array[] = [];
+    for (let at = 0; at < sealed.length; at += 160)
+      chunks.push(encodeChunk(id, at, sealed.subarray(at, at + 160)));
+    const inChunks = add(
+      await took(() => near.collector.session.send(encodeOffer(offer))),
+      await took(() => far.collector.session.send(encodeWant(id, 0, sealed.length))),
+      await took(() => {
+        for (const chunk of chunks) near.collector.session.send(chunk);
+      }),
+      await took(() => far.collector.session.send(encodeCustodyAck([id]))),
+    );
+    // What docs/protocol/slow.md says.
+    expect([inPieces, inChunks]).toEqual([[...whole], [...offered]]);
+  },
+);

@@ -29,7 +29,8 @@ export interface Question {
   readonly askers: Map<Neighbour, Asker>;
   /** Questions that have left and were not answered; one a neighbour, the last. */
   readonly asked: Map<Neighbour, { readonly number: number; readonly leftAtMs: number }>;
-  passedOnAtMs: number;
+  /** How it was asked on last. `needsSeqno` 0: for any. */
+  passedOn: { readonly atMs: number; readonly needsSeqno: number; readonly hopsLeft: number };
   renewedAtMs: number;
   /** A newer number than a neighbour offered was asked for; -1: never. */
   askedNewerSeqno: number;
@@ -64,7 +65,7 @@ export class PathQuestions {
       own: undefined,
       askers: new Map(),
       asked: new Map(),
-      passedOnAtMs: Number.NEGATIVE_INFINITY,
+      passedOn: { atMs: Number.NEGATIVE_INFINITY, needsSeqno: 0, hopsLeft: 0 },
       renewedAtMs: Number.NEGATIVE_INFINITY,
       askedNewerSeqno: -1,
       touchedAtMs: this.#now(),

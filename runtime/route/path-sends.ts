@@ -14,6 +14,8 @@ export type PathAirtime = (neighbour: Neighbour, bytes: number, need: PathNeed) 
 export interface PathFrame {
   readonly to: Neighbour;
   readonly need: PathNeed;
+  /** Somebody else's question: it gives way to all else, and takes half of the places at most. */
+  readonly isAskedOn?: boolean;
   /** Undefined: there is nothing to say any more. Must change nothing. */
   make(): Uint8Array | undefined;
   /** It leaves now: called before it does. */
@@ -41,34 +43,36 @@ export class PathSends {
 
   /** Leaves with the next `flush` behind `delayMs`; one of the same kind about the same node to the same neighbour is replaced. */
   put(kind: string, about: NodeId, frame: PathFrame, delayMs = 0): void {
-    const key = `${kind} ${about} ${frame.to.id}`;
-    if (!this.#waiting.has(key) && this.#isFullFor(frame.to)) return this.#core.drop("airtime");
+    const key = `${kind} ${frame.isAskedOn === true} ${about} ${frame.to.id}`;
+    if (!this.#waiting.has(key) && this.#isFullFor(frame)) return this.#core.drop("airtime");
     const fromMs = this.#core.now() + delayMs;
     this.#waiting.set(key, { ...frame, fromMs, untilMs: fromMs + PATH_FRAME_WAIT_MS });
   }
 
-  #isFullFor(to: Neighbour): boolean {
-    if (this.#waiting.size >= PATH_FRAMES_MAX) return true;
-    let count = 0;
-    for (const waiting of this.#waiting.values()) if (waiting.to === to) count++;
-    return count >= PATH_FRAMES_PER_NEIGHBOUR_MAX;
+  #isFullFor({ to, isAskedOn }: PathFrame): boolean {
+    const alike = [...this.#waiting.values()].filter((waiting) => !isAskedOn || waiting.isAskedOn);
+    const share = isAskedOn ? 0.5 : 1;
+    if (alike.length >= share * PATH_FRAMES_MAX) return true;
+    return alike.filter((waiting) => waiting.to === to).length >= share * PATH_FRAMES_PER_NEIGHBOUR_MAX;
   }
 
   flush(): void {
+    const isLast = ({ isAskedOn }: Waiting) => isAskedOn === true;
+    for (const entry of [...this.#waiting].sort(([, a], [, b]) => Number(isLast(a)) - Number(isLast(b))))
+      this.#flushOne(...entry);
+  }
+
+  #flushOne(key: string, waiting: Waiting): void {
     const nowMs = this.#core.now();
-    for (const [key, waiting] of this.#waiting) {
-      if (waiting.fromMs > nowMs) continue;
-      if (this.#core.neighbours.get(waiting.to.id) !== waiting.to || waiting.untilMs < nowMs) {
-        this.#waiting.delete(key);
-        continue;
-      }
-      const frame = waiting.make();
-      if (frame !== undefined && !this.#maySend(waiting, frame.length)) continue;
-      this.#waiting.delete(key);
-      if (frame === undefined) continue;
-      waiting.leaves();
-      this.#core.deps.send(waiting.to.id, frame);
-    }
+    if (waiting.fromMs > nowMs) return;
+    if (this.#core.neighbours.get(waiting.to.id) !== waiting.to || waiting.untilMs < nowMs)
+      return void this.#waiting.delete(key);
+    const frame = waiting.make();
+    if (frame !== undefined && !this.#maySend(waiting, frame.length)) return;
+    this.#waiting.delete(key);
+    if (frame === undefined) return;
+    waiting.leaves();
+    this.#core.deps.send(waiting.to.id, frame);
   }
 
   #maySend({ to, need }: Waiting, bytes: number): boolean {

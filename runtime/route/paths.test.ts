@@ -15,6 +15,7 @@ import {
   PATH_FRAME_WAIT_MS,
   PATH_FRAMES_MAX,
   PATH_HEARD_BURST,
+  PATH_HOPS,
   PATH_LIFE_MS,
   PATH_ON_BURST,
   PATH_OWN_BURST,
@@ -385,6 +386,52 @@ describe("hostile", () => {
     }
     expect(questionsTo(rig, B).length).toBeLessThanOrEqual(PATH_ON_BURST + 24 * 120);
     expect(rig.router.tableSize).toBe(3);
+  });
+
+  test("a question that nobody can answer stands before nobody's, however often it is asked", () => {
+    for (const bad of [{ needsSeqno: 2 ** 48 - 1 }, { hopsLeft: 2 }]) {
+      const rig = new Rig(A);
+      for (const id of [S, B, C]) hear(rig, id);
+      for (let minute = 0; minute < 60; minute += 2) {
+        const from = questionsTo(rig, C).length;
+        rig.router.handleFrame(S, askFor(D, bad));
+        rig.run(20_000);
+        rig.router.handleFrame(B, askFor(D));
+        rig.run(100_000);
+        expect(questionsTo(rig, C).slice(from)).toContainEqual(
+          expect.objectContaining({ needsSeqno: undefined, hopsLeft: 7 }),
+        );
+      }
+    }
+  });
+
+  test("a question goes no further than an own one would, whatever it says", () => {
+    const rig = new Rig(A);
+    for (const id of [S, B]) hear(rig, id);
+    rig.router.handleFrame(S, askFor(D, { hopsLeft: 255 }));
+    rig.run(20_000);
+    expect(questionsTo(rig, B).map(({ hopsLeft }) => hopsLeft)).toEqual([PATH_HOPS - 1]);
+  });
+
+  test("others' questions that wait for airtime stand before no own one, and in the place of none", () => {
+    let has = false;
+    const rig = new Rig(A);
+    rig.isWaiting = () => true;
+    for (const id of [S, B]) hear(rig, id);
+    hear(rig, C, { ...slow, takeAirtime: () => has });
+    const ask = (minutes: number) => {
+      for (let n = 100; n < 100 + 2 * minutes; n++) {
+        rig.router.handleFrame(n % 2 === 0 ? S : B, askFor(n % 5 === 0 ? D : idOf(n), { needsSeqno: 900 }));
+        rig.run(30_000);
+      }
+    };
+    ask(10);
+    rig.router.wantPath(D, false);
+    rig.run(20_000);
+    has = true;
+    rig.run(5_000);
+    expect(questionsTo(rig, C)[0]).toMatchObject({ destination: D, needsSeqno: undefined });
+    expect(questionsTo(rig, C).length).toBeGreaterThan(1);
   });
 
   test("many neighbours together have one pace, and own mail its own beside it", () => {

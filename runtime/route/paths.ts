@@ -117,7 +117,7 @@ export class Paths {
     this.#arm();
     if (isSelf && needsSeqno !== undefined) this.#parts.origin.request(needsSeqno, from);
     if (this.#isAnswered(question, from, needsSeqno) || hopsLeft <= 1) return;
-    this.#passOn(question, from, needsSeqno, hopsLeft - 1);
+    this.#passOn(question, from, needsSeqno, Math.min(hopsLeft, bound.PATH_HOPS) - 1);
   }
 
   #mayHear(from: Neighbour): boolean {
@@ -139,16 +139,21 @@ export class Paths {
     return metric < METRIC_INFINITE && seqno >= (needsSeqno ?? 0);
   }
 
-  /** Once in a while whoever asks: an answer serves all who have. */
+  /**
+   * Once in a while whoever asks: an answer serves all who have. One that more can answer, or that may go further, is another question: nobody's
+   * stands before it that has no answer.
+   */
   #passOn(question: Question, from: Neighbour, needsSeqno: number | undefined, hopsLeft: number): void {
     const nowMs = this.#core.now();
-    if (nowMs - question.passedOnAtMs < bound.PATH_ON_GAP_MS) return;
+    const { passedOn } = question;
+    const isCovered = passedOn.needsSeqno <= (needsSeqno ?? 0) && passedOn.hopsLeft >= hopsLeft;
+    if (isCovered && nowMs - passedOn.atMs < bound.PATH_ON_GAP_MS) return;
     const turn = this.#core.deps.random.below(bound.PATH_QUESTIONS_MAX);
     const targets = this.#targets(question.id, from, bound.PATH_ASKED_ON, turn);
     if (targets.length === 0) return;
     if (!this.#onPace.take()) return this.#core.drop("pace");
-    question.passedOnAtMs = nowMs;
-    for (const target of targets) this.#ask(question, target, needsSeqno, hopsLeft);
+    question.passedOn = { atMs: nowMs, needsSeqno: needsSeqno ?? 0, hopsLeft };
+    for (const target of targets) this.#ask(question, target, needsSeqno, hopsLeft, true);
   }
 
   handleAnswer(from: Neighbour, frame: Uint8Array): void {
@@ -290,7 +295,13 @@ export class Paths {
       this.#ask(question, target, needsNewer ? any.fdSeqno + 1 : undefined, bound.PATH_HOPS);
   }
 
-  #ask(question: Question, to: Neighbour, needsSeqno: number | undefined, hopsLeft: number): void {
+  #ask(
+    question: Question,
+    to: Neighbour,
+    needsSeqno: number | undefined,
+    hopsLeft: number,
+    isAskedOn = false,
+  ): void {
     const { id } = question;
     const destination = this.#core.table.get(id);
     // Its table says what it has; only what it does not have is passed on.
@@ -303,6 +314,7 @@ export class Paths {
     this.#sends.put("question", id, {
       to,
       need: "control",
+      isAskedOn,
       make: () => {
         const holdsSeqno = this.#core.table.get(id)?.proof?.seqno;
         return encodePathQuestion({ number, hopsLeft, destination: id, needsSeqno, holdsSeqno });

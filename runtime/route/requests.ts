@@ -44,12 +44,17 @@ interface OwnRequest {
   targets: readonly Neighbour[];
 }
 
-/** What passed through here: who is to be told at once when the number arrives. */
+interface Wish {
+  readonly seqno: number;
+  readonly planes: number;
+}
+
+/** What passed through here: who is to be told at once when his number arrives, whatever others asked for. */
 interface Relayed {
+  /** Of what was passed on last. */
   seqno: number;
-  planes: number;
   forwardedAtMs: number;
-  readonly askers: Set<Neighbour>;
+  readonly askers: Map<Neighbour, Wish>;
 }
 
 /** The last request over a shared channel. */
@@ -209,7 +214,8 @@ export class SeqnoRequests {
     if (to.link.takeAirtime === undefined) return this.#mayUseAirtime(to, bytes);
     const nowMs = this.#core.now();
     const last = this.#askedSlow.get(destination);
-    const isAgain = last !== undefined && last.to === to && last.seqno >= seqno;
+    // A larger number that somebody asked for says nothing of this one: it may be none that there ever is.
+    const isAgain = last !== undefined && last.to === to && last.seqno === seqno;
     const pauseMs = isAgain ? Math.min(BEACON_MAX_MS, TOLD_GAP_MS * 2 ** last.times) : TOLD_GAP_MS;
     if (last?.to === to && nowMs - last.atMs < pauseMs) return false;
     if (!this.#mayUseAirtime(to, bytes)) return false;
@@ -235,13 +241,13 @@ export class SeqnoRequests {
     const nowMs = this.#core.now();
     const held = this.#relayed.get(destination);
     if (held === undefined) {
-      this.#relayed.set(destination, { seqno, planes, forwardedAtMs: nowMs, askers: new Set([from]) });
+      const askers = new Map([[from, { seqno, planes }]]);
+      this.#relayed.set(destination, { seqno, forwardedAtMs: nowMs, askers });
       this.#memoryTimer ??= this.#core.after(REQUEST_MEMORY_MS, () => this.#expire());
     } else {
-      held.askers.add(from);
+      held.askers.set(from, { seqno, planes });
       if (seqno <= held.seqno && nowMs - held.forwardedAtMs < REQUEST_DEDUPE_MS) return;
-      held.seqno = Math.max(held.seqno, seqno);
-      held.planes |= planes;
+      held.seqno = seqno;
       held.forwardedAtMs = nowMs;
     }
     this.#send(target, destination, seqno, planes, hopsLeft - 1);
@@ -264,9 +270,13 @@ export class SeqnoRequests {
 
   #answer(destination: Destination): void {
     const relayed = this.#relayed.get(destination);
-    if (relayed === undefined || !this.#satisfies(destination, relayed.seqno, relayed.planes)) return;
-    for (const asker of relayed.askers) this.#core.tellNow(destination, asker);
-    this.#relayed.delete(destination);
+    if (relayed === undefined) return;
+    for (const [asker, { seqno, planes }] of relayed.askers) {
+      if (!this.#satisfies(destination, seqno, planes)) continue;
+      this.#core.tellNow(destination, asker);
+      relayed.askers.delete(asker);
+    }
+    if (relayed.askers.size === 0) this.#relayed.delete(destination);
   }
 
   #expire(): void {

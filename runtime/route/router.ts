@@ -246,6 +246,11 @@ export class Router {
     });
   }
 
+  /** Asks a neighbour over a shared channel to say something on its link. False: there is no airtime, or it was asked just now. */
+  askWhetherThere(id: NodeId): boolean {
+    return this.#event(() => this.#slow.askNeighbour(id));
+  }
+
   /** What is heard of a neighbour on a shared channel: where it is not what its link said, it is asked. */
   heardOnChannel(id: NodeId, isGateway: boolean): void {
     this.#event(() => this.#slow.doubt(id, isGateway));
@@ -264,6 +269,12 @@ export class Router {
   /** Neighbours by whom an edge node reaches everybody, cheapest first; none on a node that is no edge. */
   get gateways(): readonly NodeId[] {
     return this.#slow.defaultHops.map(({ neighbour }) => neighbour);
+  }
+
+  /** Of a node that has no other neighbours, those that questions may go to, the cheapest first; else none. */
+  get slowNeighboursAlone(): readonly NodeId[] {
+    for (const { hasTable } of this.#core.neighbours.values()) if (hasTable) return [];
+    return this.#slow.askable(undefined).map(({ id }) => id);
   }
 
   /** All links to that neighbour are slow: no table goes over them. */

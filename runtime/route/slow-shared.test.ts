@@ -1,5 +1,6 @@
 /** Slow links over a channel that all in earshot share: what is told, when, and what is asked for again. */
 import { expect, test } from "bun:test";
+import type { NodeId } from "../kernel/ids.ts";
 import {
   decodeBeacon,
   encodeBeacon,
@@ -8,7 +9,7 @@ import {
   seqnoSigningBytes,
 } from "../wire/route-messages.ts";
 import type { LinkCost } from "./neighbour.ts";
-import { A, B, D, noHash, Rig, S, sign } from "./testing-router.ts";
+import { A, B, C, D, E, noHash, offer, Rig, S, sign } from "./testing-router.ts";
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
@@ -268,4 +269,47 @@ test("whoever in the mesh asks for an edge node's number, and however often: ove
   for (let i = 0; i < 360; i++) askedFor(102 + i);
   expect(asked().length - before).toBeLessThanOrEqual(13);
   expect(asked().length - before).toBeGreaterThan(10);
+});
+
+test("a number that there never is, asked for all the time, keeps nobody from the one that is needed", () => {
+  const rig = new Rig(A);
+  for (const id of [B, C]) rig.meet(id);
+  rig.meet(S, shared().link);
+  rig.run(5_000);
+  rig.router.handleFrame(S, beaconOf(100));
+  const ask = (from: NodeId, seqno: number) =>
+    rig.router.handleFrame(
+      from,
+      encodeSeqnoRequest({ tag: rig.tagFor(from), destination: S, seqno, planes: 1, hopsLeft: 9 }),
+    );
+  for (let i = 0; i < 6 * 60 * 6; i++) {
+    ask(B, 2 ** 48 - 1);
+    rig.run(10_000);
+  }
+  const from = rig.sent.length;
+  ask(C, 101);
+  rig.run(300_000);
+  ask(C, 101);
+  rig.run(1_000);
+  expect(rig.sent.slice(from).some(({ to, frame }) => to === S && frame[0] === 0x12)).toBe(true);
+});
+
+test("who asked for a number is told of it at once, whatever others ask for", () => {
+  const rig = new Rig(A);
+  for (const id of [B, C, D]) rig.meet(id);
+  rig.tell(D, [offer(E, 40, 100)]);
+  rig.run(10_000);
+  for (const id of [B, C, D]) rig.acknowledge(id);
+  for (const [from, seqno] of [
+    [B, 2 ** 48 - 1],
+    [C, 101],
+  ] as const)
+    rig.router.handleFrame(
+      from,
+      encodeSeqnoRequest({ tag: rig.tagFor(from), destination: E, seqno, planes: 1, hopsLeft: 9 }),
+    );
+  const before = rig.sent.length;
+  rig.tell(D, [offer(E, 40, 101)]);
+  rig.run(0);
+  expect(rig.told(C, before).map(({ entry }) => [entry.destination, entry.any.seqno])).toEqual([[E, 101]]);
 });

@@ -255,12 +255,20 @@ export class SlowLinks {
     });
   }
 
-  #ask(neighbour: Neighbour, link: SlowLink): void {
-    if (this.#core.now() - link.toldAtMs < TOLD_GAP_MS) return;
+  /** Its next beacon on the link proves that it is there. False: it cannot be asked now. */
+  askNeighbour(id: NodeId): boolean {
+    const neighbour = this.#core.neighbours.get(id);
+    const link = neighbour === undefined ? undefined : this.#links.get(neighbour);
+    return neighbour !== undefined && link !== undefined && isShared(neighbour) && this.#ask(neighbour, link);
+  }
+
+  #ask(neighbour: Neighbour, link: SlowLink): boolean {
+    if (this.#core.now() - link.toldAtMs < TOLD_GAP_MS) return false;
     const frame = encodeBeacon({ ...this.#beaconTo(neighbour), wantsBeacon: true });
-    if (!this.mayUseAirtime(neighbour, frame.length)) return;
+    if (!this.mayUseAirtime(neighbour, frame.length)) return false;
     link.toldAtMs = this.#core.now();
     this.#core.deps.send(neighbour.id, frame);
+    return true;
   }
 
   /** The neighbour was not heard on its channel for long, or is again: what its session proved holds only while it is there. */

@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { formatNodeId } from "../kernel/ids.ts";
 import {
+  CHANNEL_ASK_BYTES,
   CHANNEL_BEACON_BYTES,
   CHANNEL_BEACON_BYTES_MAX,
   decodeChannelBeacon,
@@ -24,6 +25,14 @@ test("vector: every byte of a beacon", () => {
   expect(bytes.length).toBe(CHANNEL_BEACON_BYTES);
 });
 
+test("vector: one that asks", () => {
+  const bytes = encodeChannelBeacon(key, { ...beacon, asks: "a1a2a3a4a5a6" });
+  const said = "010102030405ff01000000000553beefa1a2a3a4a5a6";
+  const tag = createHmac("sha256", key).update(Buffer.from(said, "hex")).digest("hex").slice(0, 12);
+  expect(bytes.toHex()).toBe(said + tag);
+  expect(bytes.length).toBe(CHANNEL_ASK_BYTES);
+});
+
 test("what is written is read, under any of the keys", () => {
   fc.assert(
     fc.property(
@@ -31,8 +40,9 @@ test("what is written is read, under any of the keys", () => {
       fc.nat(2 ** 31),
       fc.option(fc.nat(GATEWAY_CODE_MAX), { nil: undefined }),
       fc.nat(0xffff),
-      (who, number, gateway, earshot) => {
-        const said = { who: who.toHex(), number, gateway, earshot };
+      fc.constantFrom(undefined, "a1a2a3a4a5a6"),
+      (who, number, gateway, earshot, asks) => {
+        const said = { who: who.toHex(), number, gateway, earshot, asks };
         expect(decodeChannelBeacon([other, key], encodeChannelBeacon(key, said))).toEqual(said);
       },
     ),

@@ -2,7 +2,7 @@
  * The beacon that everybody in earshot hears: who is there, and whether he leads further. Pure. Its tag keeps other meshes apart and
  * casual forgers out, and proves nothing. docs/protocol/slow.md "Beacons" draws it:
  *
- *   | 0x01 | who 6 | number 6 | flags 1 | earshot 2 | ... | tag 6 |      22 to 40 bytes
+ *   | 0x01 | who 6 | number 6 | flags 1 | earshot 2 | [asks 6] | ... | tag 6 |      22 to 40 bytes
  */
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { type NodeId, nodeIdBytes } from "../kernel/ids.ts";
@@ -15,9 +15,14 @@ export const CHANNEL_BEACON_BYTES = 22;
 export const CHANNEL_BEACON_BYTES_MAX = 40;
 /** Of a name on the channel. */
 export const WHO_BYTES = 6;
+/** One that asks for somebody. */
+export const CHANNEL_ASK_BYTES = CHANNEL_BEACON_BYTES + WHO_BYTES;
+/** Asked for: whoever leads further, and nobody else. */
+export const ANY_GATEWAY = "000000000000";
 const TAG_BYTES = 6;
 const FLAG_GATEWAY = 1;
 const CODE_SHIFT = 1;
+const FLAG_ASKS = 0x40;
 export const GATEWAY_CODE_MAX = 31;
 
 export interface ChannelBeacon {
@@ -29,6 +34,8 @@ export interface ChannelBeacon {
   readonly gateway: number | undefined;
   /** Of the names of all it hears and its own: the sum of them, modulo 2^16. */
   readonly earshot: number;
+  /** Who shall say that he is there, besides gateways; undefined: nobody is asked. */
+  readonly asks?: string | undefined;
 }
 
 const mac = (key: Uint8Array, ...parts: (Uint8Array | string)[]): Buffer => {
@@ -50,16 +57,18 @@ export const gatewayCode = (metric: number): number =>
 
 export function encodeChannelBeacon(
   key: Uint8Array,
-  { who, number, gateway, earshot }: ChannelBeacon,
+  { who, number, gateway, earshot, asks }: ChannelBeacon,
 ): Uint8Array {
-  const head = new Writer(CHANNEL_BEACON_BYTES)
+  const role = gateway === undefined ? 0 : FLAG_GATEWAY | (gateway << CODE_SHIFT);
+  const head = new Writer(CHANNEL_ASK_BYTES)
     .u8(BroadcastType.beacon)
     .bytes(Buffer.from(who, "hex"))
     .u48(number)
-    .u8(gateway === undefined ? 0 : FLAG_GATEWAY | (gateway << CODE_SHIFT))
+    .u8(role | (asks === undefined ? 0 : FLAG_ASKS))
     .u16(earshot)
+    .bytes(Buffer.from(asks ?? "", "hex"))
     .finish();
-  return new Writer(CHANNEL_BEACON_BYTES).bytes(head).bytes(mac(key, head).subarray(0, TAG_BYTES)).finish();
+  return new Writer(CHANNEL_ASK_BYTES).bytes(head).bytes(mac(key, head).subarray(0, TAG_BYTES)).finish();
 }
 
 /** Undefined: no beacon, or not of this mesh. `keys`: any of them. Throws nothing, whatever comes. */
@@ -77,5 +86,7 @@ export function decodeChannelBeacon(
   const number = reader.u48();
   const flags = reader.u8();
   const gateway = (flags & FLAG_GATEWAY) === 0 ? undefined : (flags >> CODE_SHIFT) & GATEWAY_CODE_MAX;
-  return { who, number, gateway, earshot: reader.u16() };
+  const earshot = reader.u16();
+  if ((flags & FLAG_ASKS) === 0 || length < CHANNEL_ASK_BYTES) return { who, number, gateway, earshot };
+  return { who, number, gateway, earshot, asks: Buffer.from(reader.bytes(WHO_BYTES)).toString("hex") };
 }

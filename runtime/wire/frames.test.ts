@@ -195,6 +195,12 @@ const cases: Readonly<Record<string, Case>> = {
     value: withAll,
     skipsTail: false,
   },
+  compactByReferences: {
+    encoded: () => compact.encodeCompact(compact.compactStart(withAll, inContext, true)!, withAll),
+    decode: (frame) => compact.decodeMail(frame, { ...inContext, machinesAt: () => [nodeB, nodeA] }),
+    value: withAll,
+    skipsTail: false,
+  },
   mailContext: {
     encoded: () => compact.encodeContext(context),
     decode: compact.decodeContext,

@@ -14,7 +14,13 @@ import {
 
 const hex = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, "hex"));
 const id = formatNodeId(new Uint8Array(32).fill(0x0a));
-const lookups: Record<"lookupName" | "lookupNode", Lookup> = {
+const lookups: Record<"lookupName" | "lookupNode" | "lookupOn", Lookup> = {
+  lookupOn: {
+    subject: { kind: "name", name: "LON-B" },
+    newerThan: undefined,
+    wantsProof: false,
+    hopsLeft: 8,
+  },
   lookupName: { subject: { kind: "name", name: "LON-B" }, newerThan: undefined, wantsProof: true },
   lookupNode: { subject: { kind: "node", id }, newerThan: 0x0102030405, wantsProof: false },
 };

@@ -17,6 +17,9 @@ export const LookupReplyKind = { record: 0, nameProof: 1, none: 2 } as const;
 const SUBJECT_BITS = 3;
 const FLAG_NEWER = 4;
 const FLAG_PROOF = 8;
+const HOPS_SHIFT = 4;
+/** Of a question, how far it may be asked on. */
+export const LOOKUP_HOPS_MAX = 15;
 /** Of a callsign, bytes. */
 export const LOOKUP_NAME_BYTES_MAX = 17;
 const SIGNATURE_BYTES = 64;
@@ -34,6 +37,8 @@ export interface Lookup {
   readonly newerThan?: number | undefined;
   /** The asker takes names of its authority alone. */
   readonly wantsProof: boolean;
+  /** Whoever does not know asks on, so many times in a row: 0 to 15; absent: 0. */
+  readonly hopsLeft?: number | undefined;
 }
 
 export type LookupReply =
@@ -50,8 +55,9 @@ export type LookupReply =
   | { readonly kind: "none"; readonly subject: Subject };
 
 /** Throws GODWIT_ENCODE for a sequence beyond 48 bits. */
-export function encodeLookup({ subject, newerThan, wantsProof }: Lookup): Uint8Array {
-  const flags = (newerThan === undefined ? 0 : FLAG_NEWER) | (wantsProof ? FLAG_PROOF : 0);
+export function encodeLookup({ subject, newerThan, wantsProof, hopsLeft = 0 }: Lookup): Uint8Array {
+  const flags =
+    (newerThan === undefined ? 0 : FLAG_NEWER) | (wantsProof ? FLAG_PROOF : 0) | (hopsLeft << HOPS_SHIFT);
   const writer = new Writer(48).u8(FrameType.lookup).u8(LookupSubject[subject.kind] | flags);
   appendSubject(writer, subject);
   if (newerThan !== undefined) writer.u48(newerThan);
@@ -65,7 +71,9 @@ export function decodeLookup(frame: Uint8Array): Lookup | undefined {
   const subject = readSubject(reader, flags & SUBJECT_BITS);
   if (subject === undefined) return undefined;
   const newerThan = (flags & FLAG_NEWER) === 0 ? undefined : reader.u48();
-  return { subject, newerThan, wantsProof: (flags & FLAG_PROOF) !== 0 };
+  const hopsLeft = flags >> HOPS_SHIFT;
+  const told = { subject, newerThan, wantsProof: (flags & FLAG_PROOF) !== 0 };
+  return hopsLeft === 0 ? told : { ...told, hopsLeft };
 }
 
 export function encodeLookupReply(reply: LookupReply): Uint8Array {

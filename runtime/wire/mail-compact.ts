@@ -5,6 +5,7 @@
  */
 import type { NodeId } from "../kernel/ids.ts";
 import { concatBytes, decodeError, Reader, Writer } from "./bytes.ts";
+import { readReferences, writeReferences } from "./machine-references.ts";
 import {
   ADDRESS_BYTES_MAX,
   CONTENT_TYPE_BYTES_MAX,
@@ -34,6 +35,8 @@ export interface Implied {
   readonly callsign: string | undefined;
   /** Of the session that the message came in, where it was named by what is kept of it. */
   readonly context: MailContext | undefined;
+  /** Whom the recipient may take the machines for that such an address means, itself among them; without it there are none. */
+  readonly machinesAt?: (address: string) => readonly NodeId[];
 }
 
 /** How the address is told: lowest bits of the flags. Append-only. */
@@ -52,6 +55,12 @@ const MORE = 0x40;
 /** In the second byte, which is there with MORE. */
 const MACHINES = 0x01;
 const SUBJECT = 0x02;
+const REFERENCES = 0x04;
+const USUAL_DELAY = 0x08;
+const MORE_KNOWN = MACHINES | SUBJECT | REFERENCES | USUAL_DELAY;
+
+/** The failover delay that nothing is told of, ms. */
+export const FAILOVER_DELAY_USUAL_MS = 60_000;
 
 const U16_MAX = 0xffff;
 const U32_MAX = 0xffff_ffff;
@@ -99,10 +108,10 @@ export function decodeContext(bytes: Uint8Array): MailContext {
 
 /**
  * What stands before machines and subject, and says what to leave out: to be kept where the same message may be sealed again, because what is implied changes.
- * Undefined: the compact form cannot say it.
+ * `refers`: machines go by references, which their recipient has to know. Undefined: the compact form cannot say it.
  */
-export function compactStart(inner: InnerMessage, implied: Implied): Uint8Array | undefined {
-  const { to, contentType, machines, subject } = inner;
+export function compactStart(inner: InnerMessage, implied: Implied, refers = false): Uint8Array | undefined {
+  const { to, contentType, machines } = inner;
   const own = contextOf(inner);
   if (own === undefined || machines.length > MACHINES_MAX) return undefined;
   const { context } = implied;
@@ -117,7 +126,7 @@ export function compactStart(inner: InnerMessage, implied: Implied): Uint8Array 
           ? MailAddress.callsign
           : MailAddress.text;
   const type = numberIn(types, contentType) ?? MailType.told;
-  const more = (machines.length > 0 ? MACHINES : 0) | (subject === "" ? 0 : SUBJECT);
+  const more = moreOf(inner, refers);
   const writer = new Writer(32).u8(
     PlainForm.compact |
       address |
@@ -140,6 +149,19 @@ export function compactStart(inner: InnerMessage, implied: Implied): Uint8Array 
   return writer.finish();
 }
 
+function moreOf({ machines, failoverDelayMs, subject }: InnerMessage, refers: boolean): number {
+  const told = subject === "" ? 0 : SUBJECT;
+  if (machines.length === 0) return told;
+  if (!refers) return told | MACHINES;
+  const isUsual = Math.floor(failoverDelayMs) === FAILOVER_DELAY_USUAL_MS;
+  return told | MACHINES | REFERENCES | (isUsual ? USUAL_DELAY : 0);
+}
+
+const moreIn = (start: Uint8Array): number => ((start[0]! & MORE) === 0 ? 0 : start[1]!);
+
+/** Of one from `compactStart`. */
+export const refersToMachines = (start: Uint8Array): boolean => (moreIn(start) & REFERENCES) !== 0;
+
 /** `start`: of this message, from `compactStart`. */
 export function encodeCompact(start: Uint8Array, inner: InnerMessage): Uint8Array {
   const { machines, failoverDelayMs, subject, body } = inner;
@@ -148,8 +170,10 @@ export function encodeCompact(start: Uint8Array, inner: InnerMessage): Uint8Arra
   writer.bytes(start);
   if (machines.length > 0) {
     writer.u8(machines.length);
-    for (const machine of machines) writer.nodeId(machine);
-    writer.varint(Math.floor(failoverDelayMs));
+    const more = moreIn(start);
+    if ((more & REFERENCES) !== 0) writeReferences(writer, inner, machines);
+    else for (const machine of machines) writer.nodeId(machine);
+    if ((more & USUAL_DELAY) === 0) writer.varint(Math.floor(failoverDelayMs));
   }
   if (subject !== "") writer.text(subject);
   return writer.bytes(body).finish();
@@ -165,7 +189,8 @@ export function decodeMail(bytes: Uint8Array, implied: Implied): InnerMessage {
   const reader = new Reader(bytes);
   reader.u8();
   const more = (flags & MORE) === 0 ? 0 : reader.u8();
-  if (((flags & MORE) !== 0 && more === 0) || (more & ~(MACHINES | SUBJECT)) !== 0)
+  const isOdd = (more & MACHINES) === 0 && (more & (REFERENCES | USUAL_DELAY)) !== 0;
+  if (((flags & MORE) !== 0 && more === 0) || (more & ~MORE_KNOWN) !== 0 || isOdd)
     throw decodeError(`more flags ${more} of a message are not known`);
   const name =
     (flags & NAME) === 0
@@ -175,14 +200,11 @@ export function decodeMail(bytes: Uint8Array, implied: Implied): InnerMessage {
     (flags & CREATED) === 0 ? needed(implied.context).createdAtS + UNIT_S * reader.u16() : reader.u32();
   const to = addressOf(flags & ADDRESS_BITS, implied) ?? reader.text(ADDRESS_BYTES_MAX);
   const contentType = typeOf((flags >> TYPE_SHIFT) & TYPE_BITS, reader);
-  const machines: NodeId[] = [];
+  let machines: readonly NodeId[] = [];
   let failoverDelayMs = 0;
   if ((more & MACHINES) !== 0) {
-    const count = reader.u8();
-    if (count === 0 || count > MACHINES_MAX)
-      throw decodeError(`message sealed to ${count} machines, 1 to ${MACHINES_MAX} are told`);
-    for (let i = 0; i < count; i++) machines.push(reader.nodeId());
-    failoverDelayMs = reader.varint();
+    machines = machinesOf(reader, (more & REFERENCES) !== 0, name, () => implied.machinesAt?.(to) ?? []);
+    failoverDelayMs = (more & USUAL_DELAY) === 0 ? reader.varint() : FAILOVER_DELAY_USUAL_MS;
   }
   const subject = (more & SUBJECT) === 0 ? "" : reader.text(SUBJECT_BYTES_MAX);
   const createdAtMs = createdAtS * 1_000;
@@ -191,6 +213,19 @@ export function decodeMail(bytes: Uint8Array, implied: Implied): InnerMessage {
     ...{ to, createdAtMs, machines, failoverDelayMs, subject, contentType },
     body: reader.rest(),
   };
+}
+
+function machinesOf(
+  reader: Reader,
+  areReferences: boolean,
+  name: Pick<InnerMessage, "mailEpoch" | "counter">,
+  known: () => readonly NodeId[],
+): NodeId[] {
+  const count = reader.u8();
+  if (count === 0 || count > MACHINES_MAX)
+    throw decodeError(`message sealed to ${count} machines, 1 to ${MACHINES_MAX} are told`);
+  if (areReferences) return readReferences(reader, name, count, known());
+  return Array.from({ length: count }, () => reader.nodeId());
 }
 
 /** Counter since that of the context, to be written as varint: 0, -1, 1, -2, ... are 0, 1, 2, 3. Undefined: it has no part in that. */

@@ -1,4 +1,5 @@
 /** Presets and regions of Meshtastic: their numbers and names in the protocol, and what they allow on the air. */
+import { PREAMBLE_SYMBOLS } from "../../plugins/service-radio/lora.ts";
 import { presets as modems, symbolMs, type Lora } from "../sim/radio/lora.ts";
 
 export type PresetName = keyof typeof modems;
@@ -106,4 +107,4 @@ const scaled = (value: number, from: number, to: number): number =>
 export const windowOfUtilisation = (percent: number): number => scaled(percent, 0, 100);
 export const windowOfSnr = (snr: number): number => Math.max(0, scaled(snr, -20, 10));
 
-export const preambleMs = (lora: Lora): number => lora.preambleSymbols * symbolMs(lora);
+export const preambleMs = (lora: Lora): number => PREAMBLE_SYMBOLS * symbolMs(lora);

@@ -117,6 +117,48 @@ describe("a node that never had any link but the radio", () => {
   });
 });
 
+describe("nodes that have radios alone, without any gateway", () => {
+  const ring = (count: number, loss: number): Partial<EdgesWorldOptions> => ({
+    callsigns: Array.from({ length: count }, (_, n) => `R${String.fromCharCode(65 + n)}-A`),
+    cables: [],
+    radios: Array.from({ length: count }, (_, n) => [n, (n + 1) % count] as const),
+    loss,
+  });
+
+  test("write over three radio links to a callsign that they never met, and are answered", () => {
+    const options = ring(6, 0.1);
+    const world = worldOf(1, {
+      ...options,
+      radios: options.radios!.slice(0, 3),
+      callsigns: options.callsigns!.slice(0, 4),
+    });
+    world.run(60);
+    expect(world.mesh(0).names.resolve("RD-A").kind).toBe("unknown");
+    expect(world.arrives(0, "RD-A", "over three hops", 60)).toBe(true);
+    const from = world.delivered[0]!.from;
+    expect(world.arrives(3, from, "and back", 60)).toBe(true);
+    expect([world.at(3), world.at(0)]).toEqual([["over three hops"], ["and back"]]);
+  });
+
+  test("ask in a ring for a name that nobody has: each asks on, few times, and nobody for ever", () => {
+    const world = worldOf(2, ring(6, 0));
+    world.run(60);
+    const sent = world.send(0, "ZZ-Z", "to nobody");
+    world.run(60);
+    const asked = (by: number) =>
+      world.asked.filter((one) => one.by === by && one.type === FrameType.lookup).length;
+    const counts = world.nodes.map(({ index }) => asked(index));
+    for (const others of counts.slice(1)) expect(others).toBeGreaterThan(0);
+    expect(Math.max(...counts.slice(1))).toBeLessThan(12);
+    expect(counts[0]).toBeLessThan(24);
+    world.run(12 * 60);
+    const later = world.nodes.map(({ index }) => asked(index) - counts[index]!);
+    // The mail waits on: its node asks about once an hour, and each question has few asked on.
+    expect(Math.max(...later)).toBeLessThan(60);
+    expect(sent().state).toBe("queued");
+  });
+});
+
 describe("names that move", () => {
   test("a renamed node is found under its new name, and no longer under the old one", () => {
     const world = worldOf(11);

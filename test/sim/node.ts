@@ -59,7 +59,7 @@ export interface LifeTransport {
   readonly dialTimeoutMs: number;
   readonly airtime: Airtime;
   dials(endpoint: string): boolean;
-  dial(endpoint: string): Pipe;
+  dial(endpoint: string, signal: AbortSignal): Pipe | Promise<Pipe>;
   handshake(pipe: Pipe, remote: NodeId | undefined, signal: AbortSignal): Promise<Session>;
   /** Its mesh is open: who dials it from now on is let in. */
   listen(mesh: Mesh): void;
@@ -408,7 +408,7 @@ export class Life implements EndHost {
       dial: (endpoint, signal) => {
         const transport = this.#transportTo(endpoint);
         if (transport === undefined) return this.#dial(endpoint, signal, resolve);
-        return Promise.resolve().then(() => transport.dial(endpoint));
+        return Promise.resolve().then(() => transport.dial(endpoint, signal));
       },
       handshake: (pipe, remote, signal) =>
         this.#transportTo(pipe.remote)?.handshake(pipe, remote, signal) ??

@@ -1,6 +1,6 @@
 /**
  * `bun run sim`: the CI tier without arguments, one run with `--seed N [--nodes N] [--minutes M] [--real] [--tight] [--old]
- * [--slow]`,
+ * [--slow] [--islands]`,
  * seeds without end with `--long [--hours H]`. A failing run prints the one command that repeats it and is added to
  * regressions.json. The last line is JSON for scripts/counts.ts. `--keep` off: `--no-keep`.
  */
@@ -28,6 +28,7 @@ const { values } = parseArgs({
     real: { type: "boolean", default: false },
     tight: { type: "boolean", default: false },
     slow: { type: "boolean", default: false },
+    islands: { type: "boolean", default: false },
     old: { type: "boolean", default: false },
     long: { type: "boolean", default: false },
     "no-keep": { type: "boolean", default: false },
@@ -51,6 +52,7 @@ function* cases(): Generator<SimCase> {
     tight: values.tight,
     slow: values.slow,
     old: values.old,
+    islands: values.islands,
   };
   if (values.long) return yield* longCases();
   if (values.seed === undefined) {
@@ -73,6 +75,7 @@ function* longCases(): Generator<SimCase> {
       real: i % 10 === 1 && nodes <= REAL_NODES_MAX,
       tight: i % 3 === 0,
       slow: i % 5 === 4 || i % 20 === 11,
+      islands: i % 10 === 3 || i % 20 === 16,
       old: i % 4 === 2 && i % 5 !== 4,
     };
   }

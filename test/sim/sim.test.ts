@@ -13,6 +13,7 @@ import { PacketKind } from "../../runtime/wire/packet.ts";
 import {
   ciCases,
   commandOf,
+  islandCases,
   oldDiskKindsOf,
   oldDiskOptions,
   optionsOf,
@@ -45,6 +46,33 @@ describe("seeds", () => {
       TIMEOUT_MS,
     );
   }
+});
+
+describe("islands that slow links alone join", () => {
+  for (const one of islandCases.slice(0, 2))
+    test(
+      `${commandOf(one)}: no loop, and mail crosses`,
+      () => {
+        const world = new World(optionsOf(one));
+        expect(world.run().faults).toEqual([]);
+        expect(world.deliveredApart).toBeGreaterThan(10);
+      },
+      TIMEOUT_MS,
+    );
+
+  test("hops over slow links that nobody answered for make loops", () => {
+    const mutate = (mesh: Mesh) => {
+      const honest = mesh.router.nextHops.bind(mesh.router);
+      mesh.router.nextHops = (destination, plane) => {
+        const hops = honest(destination, plane);
+        const [template] = hops;
+        if (template === undefined || template.isDefault) return hops;
+        const slow = [...mesh.peers.connected].filter(({ id }) => mesh.router.isSlowNeighbour(id));
+        return [...hops, ...slow.map(({ id }) => ({ ...template, neighbour: id }))];
+      };
+    };
+    expect(foundBy({ ...calm, nodes: 12, islands: true, mutate })).toContain("forwarding loop");
+  });
 });
 
 describe("bodies of many blocks", () => {

@@ -13,6 +13,7 @@ export interface SimCase {
   readonly tight?: boolean;
   readonly slow?: boolean;
   readonly old?: boolean;
+  readonly islands?: boolean;
 }
 
 /** More than this many nodes: only some of them talk, so that traffic does not drown what the size is about. */
@@ -30,6 +31,7 @@ export function optionsOf({
   tight = false,
   slow = false,
   old = false,
+  islands = false,
 }: SimCase): SimOptions {
   return {
     seed,
@@ -39,6 +41,7 @@ export function optionsOf({
     tight,
     slow,
     old,
+    islands,
     // What a thousand nodes cost is mostly alternates: a tree with chords has few, and is as deep as meshes get.
     ...(nodes >= LARGE_NODES ? { shape: "tree" as const } : {}),
     talkers: Math.min(nodes, TALKERS_MAX),
@@ -52,8 +55,8 @@ export function optionsOf({
 export const commandOf = ({ seed, nodes, minutes, ...flags }: SimCase): string =>
   [`bun run sim --seed ${seed} --nodes ${nodes} --minutes ${minutes}`, ...flagsOf(flags)].join(" ");
 
-const flagsOf = (flags: Pick<SimCase, "real" | "tight" | "slow" | "old">): string[] =>
-  (["real", "tight", "slow", "old"] as const)
+const flagsOf = (flags: Pick<SimCase, "real" | "tight" | "slow" | "old" | "islands">): string[] =>
+  (["real", "tight", "slow", "old", "islands"] as const)
     .filter((name) => flags[name] === true)
     .map((name) => `--${name}`);
 
@@ -66,6 +69,15 @@ export const slowCases: readonly SimCase[] = range(10).map((seed) => ({
   minutes: 2,
   tight: seed % 3 === 0,
   slow: true,
+}));
+
+/** Islands that only paths over slow links join. */
+export const islandCases: readonly SimCase[] = range(4).map((seed) => ({
+  seed: 700 + seed,
+  nodes: 10,
+  minutes: 2,
+  tight: seed % 3 === 0,
+  islands: true,
 }));
 
 /** Older copies of disks are put back. */
@@ -115,6 +127,7 @@ export const ciCases: readonly SimCase[] = [
   ...range(40).map((seed) => ({ seed, nodes: 10, minutes: 2, tight: seed % 3 === 0 })),
   ...range(6).map((seed) => ({ seed: 100 + seed, nodes: 50, minutes: 1 })),
   ...slowCases,
+  ...islandCases,
   ...oldCases,
   { seed: 202, nodes: 200, minutes: 0.5 },
 ];

@@ -42,17 +42,63 @@ export function planEdges(nodes: number, shape: Shape, random: Random, datagrams
  * node, and whoever is at the other end is its gateway, because all before `first` have faster media.
  */
 export function planSlowLeaves(nodes: number, first: number, random: Random): PlannedEdge[] {
-  const between = ([least, most]: readonly [number, number]) => least + random.float() * (most - least);
   return Array.from({ length: nodes - first }, (_, leaf) => {
     const ends = [first + leaf, random.below(first)] as const;
     const [a, b] = random.float() < 0.5 ? ends : [ends[1], ends[0]];
-    const rateBitsPerSecond = between(SLOW_RATE_BITS);
-    const delayMs = between(SLOW_DELAY_MS);
-    const medium = { kind: "stream", linkClass: "slow", jitterMs: 0, loss: 0 } as const;
     // Every other leaf is of a release that knows no compact frames.
     const version = leaf % 2 === 1 ? 1 : PROTOCOL_VERSION_MAX;
-    return { a, b, name: "slow", params: { ...medium, rateBitsPerSecond, delayMs, version } };
+    return { a, b, name: "slow", params: drawSlowParams(random, version) };
   });
+}
+
+/** At most so many nodes of one island; every third has one node, which has slow media alone. */
+const ISLAND_NODES_MAX = 4;
+
+export interface IslandsPlan {
+  readonly edges: readonly PlannedEdge[];
+  /** By node. */
+  readonly islandOf: readonly number[];
+}
+
+/**
+ * Fast islands that slow media alone join, in a ring with chords: so there are ways round over several slow links, of which none is in
+ * a table before mail needs it, and a loop could close over any of them.
+ */
+export function planIslands(nodes: number, random: Random, datagrams: number): IslandsPlan {
+  const edges: PlannedEdge[] = [];
+  const islandOf: number[] = [];
+  const firsts: number[] = [];
+  while (islandOf.length < nodes) {
+    const first = islandOf.length;
+    const wanted = firsts.length % 3 === 1 ? 1 : 2 + random.below(ISLAND_NODES_MAX - 1);
+    const count = Math.min(wanted, nodes - first);
+    for (const edge of planEdges(count, "tree", random, datagrams))
+      edges.push({ ...edge, a: edge.a + first, b: edge.b + first });
+    for (let i = 0; i < count; i++) islandOf.push(firsts.length);
+    firsts.push(first);
+  }
+  const count = firsts.length;
+  const memberOf = (island: number) => {
+    const first = firsts[island]!;
+    return first + random.below((firsts[island + 1] ?? nodes) - first);
+  };
+  const chords = Math.ceil(count / 3);
+  for (let i = 0; i < count + chords; i++) {
+    const from = i < count ? i : random.below(count);
+    const to = i < count ? (i + 1) % count : random.below(count);
+    if (from === to) continue;
+    const ends = { a: memberOf(from), b: memberOf(to) };
+    edges.push({ ...ends, name: `slow${i}`, params: drawSlowParams(random, PROTOCOL_VERSION_MAX) });
+  }
+  return { edges, islandOf };
+}
+
+function drawSlowParams(random: Random, version: number): EdgeParams {
+  const between = ([least, most]: readonly [number, number]) => least + random.float() * (most - least);
+  const rateBitsPerSecond = between(SLOW_RATE_BITS);
+  const delayMs = between(SLOW_DELAY_MS);
+  const medium = { kind: "stream", linkClass: "slow", jitterMs: 0, loss: 0 } as const;
+  return { ...medium, rateBitsPerSecond, delayMs, version };
 }
 
 function skeleton(nodes: number, shape: Shape, random: Random, add: (a: number, b: number) => void): void {

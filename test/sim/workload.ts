@@ -22,6 +22,8 @@ export interface WorkloadOptions {
   /** Only between these: a mesh of a thousand is not asked for every pair. */
   readonly talkers: readonly SimNode[];
   readonly bodyBytesMax: number;
+  /** Only slow media lead from one to the other; without it never. */
+  readonly isSlowBetween?: (a: SimNode, b: SimNode) => boolean;
 }
 
 export class Workload {
@@ -47,7 +49,7 @@ export class Workload {
     const isRepeated = random.float() < 0.02;
     const isWithdrawn = random.float() < 0.01;
     if (source.mesh === undefined || source.life!.isFrozen) return;
-    if (source.isLeaf || target.isLeaf) {
+    if (this.#options.isSlowBetween?.(source, target) === true) {
       if (random.float() >= SLOW_SHARE) return;
       // A location is more machines than whoever asks for it is told of.
       const address = kind < 0.5 ? target.id : target.callsign;

@@ -15,7 +15,7 @@ import { LoopChecker } from "./loops.ts";
 import { OldDisks, type OldDiskKind } from "./old-disks.ts";
 import { SimNode, type SimNodeEvents } from "./node.ts";
 import { SimTime } from "./time.ts";
-import { planEdges, planSlowLeaves, shapes, type PlannedEdge, type Shape } from "./topology.ts";
+import { planEdges, planIslands, planSlowLeaves, shapes, type PlannedEdge, type Shape } from "./topology.ts";
 import type { BundleId } from "../../runtime/kernel/ids.ts";
 import { makeLiar } from "./liar.ts";
 import { LARGE_BYTES_MAX, Workload } from "./workload.ts";
@@ -47,6 +47,8 @@ export interface SimOptions {
   };
   /** The last fifth of the nodes are edge nodes, each behind one slow medium. */
   readonly slow?: boolean;
+  /** Small fast islands that slow media alone join, so that mail between them needs paths over several slow links. */
+  readonly islands?: boolean;
   /** Nodes that send and receive. */
   readonly talkers?: number;
   readonly bodyBytesMax?: number;
@@ -98,6 +100,8 @@ const SLOW_LATE_MS = 30_000;
 const LEAF_SHARE = 1 / 5;
 /** Every message must have ended this long after that, ms. */
 const SETTLE_MS = 30 * 60_000;
+/** Where mail goes over several slow media: paths are asked for again after an hour at most, and so is mail offered. */
+const SLOW_SETTLE_MS = 12 * 3_600_000;
 const POLL_MS = 1_000;
 
 export class World {
@@ -116,6 +120,8 @@ export class World {
   readonly limits: CustodyLimits;
   readonly #options: SimOptions;
   readonly #random: Random;
+  /** By node; all are on one unless there are islands. */
+  #islandOf: readonly number[] = [];
   #convergedInMs: number | undefined;
   #settledInMs: number | undefined;
 
@@ -141,6 +147,7 @@ export class World {
       fault: (text) => this.#fault(text),
       talkers: this.nodes.slice(0, options.talkers ?? this.nodes.length),
       bodyBytesMax: options.bodyBytesMax ?? LARGE_BYTES_MAX,
+      isSlowBetween: (a, b) => a.isLeaf || b.isLeaf || !this.#isOneIsland(a, b),
     });
     this.disasters = new Faults({
       nodes: this.nodes,
@@ -149,7 +156,8 @@ export class World {
       time: this.time,
       pauseMs: options.faultPauseMs ?? 3_000,
       durationMaxMs: 60_000,
-      destroys: options.destroys ?? options.oldDisks === undefined,
+      // Whoever is on another island is not told of the records of an earlier life.
+      destroys: options.destroys ?? (options.oldDisks === undefined && options.islands !== true),
       ...(options.old === true ? { backups: seededRandom(options.seed * 31 + 7) } : {}),
     });
     if (options.oldDisks !== undefined)
@@ -182,7 +190,8 @@ export class World {
     this.disasters.healAll();
     this.#convergedInMs = this.#advance(this.#convergenceMs, () => this.#isConverged());
     if (this.#convergedInMs === undefined) this.#reportUnreached();
-    this.#settledInMs = this.#advance(SETTLE_MS, () => this.ledger.open.length === 0);
+    const settleMs = this.#options.islands === true ? SLOW_SETTLE_MS : SETTLE_MS;
+    this.#settledInMs = this.#advance(settleMs, () => this.ledger.open.length === 0);
     this.ledger.checkEnd();
     if (this.clones.length === 0) for (const text of this.loops.audit()) this.#fault(text);
     return this.#result();
@@ -231,17 +240,33 @@ export class World {
   }
 
   #isConverged(): boolean {
-    return this.nodes.every(
-      ({ mesh }) => mesh !== undefined && this.nodes.every((other) => mesh.router.reachable(other.id)),
+    return this.nodes.every((node) => this.#unreached(node).length === 0);
+  }
+
+  /** Messages that are there, from another island. */
+  get deliveredApart(): number {
+    return [...this.ledger.messages.values()].filter(({ source, deliveries }) =>
+      deliveries.some(({ node }) => !this.#isOneIsland(source, node)),
+    ).length;
+  }
+
+  /** Of its own island: a way to another one is asked for when mail needs it. */
+  #unreached(node: SimNode): SimNode[] {
+    const router = node.mesh?.router;
+    return this.nodes.filter(
+      (other) => this.#isOneIsland(node, other) && router?.reachable(other.id) !== true,
     );
+  }
+
+  #isOneIsland(a: SimNode, b: SimNode): boolean {
+    return this.#islandOf[a.index] === this.#islandOf[b.index];
   }
 
   #reportUnreached(): void {
     let count = 0;
     let example = "";
     for (const node of this.nodes) {
-      for (const other of this.nodes) {
-        if (node.mesh?.router.reachable(other.id) === true) continue;
+      for (const other of this.#unreached(node)) {
         if (count++ === 0)
           example = `n${node.index}${node.isUp ? "" : " (down)"} has no route to n${other.index}`;
       }
@@ -305,6 +330,12 @@ export class World {
 
   #makeEdges(shape: Shape, random: Random): void {
     const { nodes, datagrams = 0.15 } = this.#options;
+    if (this.#options.islands === true) {
+      const plan = planIslands(nodes, random, datagrams);
+      this.#islandOf = plan.islandOf;
+      for (const edge of plan.edges) this.#addEdge(edge, random);
+      return;
+    }
     const inner = this.#innerCount;
     for (const plan of planEdges(inner, shape, random, datagrams)) this.#addEdge(plan, random);
     // A stream of its own, so that a world without slow media is what it always was.
@@ -340,6 +371,7 @@ export class World {
       opened: () => {
         if (node.original === undefined) this.loops.setLife(node.index, node.life!.number);
         this.ledger.onOpened(node).catch((error: unknown) => this.#fault(String(error)));
+        if (this.#options.islands === true) this.#introduce(node);
       },
       lost: (before) => this.ledger.onLoss(before, this.nodes),
       lostKeys: () => this.ledger.onLostKeys(),
@@ -352,6 +384,15 @@ export class World {
         this.#options.mutate?.(mesh, node);
       },
     };
+  }
+
+  /** Nobody tells records over slow media: all know those of all, as from a file. */
+  #introduce(node: SimNode): void {
+    for (const { mesh } of this.nodes)
+      if (mesh !== undefined && mesh !== node.mesh) {
+        node.mesh!.records.offer(mesh.ownRecord.bytes);
+        mesh.records.offer(node.mesh!.ownRecord.bytes);
+      }
   }
 
   #result(): SimResult {

@@ -4,12 +4,14 @@
  * bundle's id holds, which whoever brings the bytes sees to. docs/protocol/delivery.md "Large bundles".
  */
 import { assert } from "../../kernel/errors.ts";
+import type { NodeId } from "../../kernel/ids.ts";
 import { encodeBundleHeader, type BundleHeader } from "../../wire/bundle.ts";
 import { decodeMail } from "../../wire/mail-compact.ts";
 import type { InnerMessage } from "../../wire/message.ts";
 import { namedSession } from "../../wire/sealed.ts";
 import type {
   CustodyContext,
+  Directory,
   Opened,
   OpenedBody,
   OpeningBody,
@@ -21,14 +23,29 @@ type Opening = SegmentOpening & Opened;
 
 /** The message that was opened here, with what it left out. Throws GODWIT_DECODE. */
 export const decodeOpened = (
-  { self }: Pick<CustodyContext, "self">,
+  { self, directory }: Pick<CustodyContext, "self" | "directory">,
   plaintext: Uint8Array,
   { session }: Opened,
 ): InnerMessage =>
-  decodeMail(plaintext, { id: self, callsign: session?.callsign, context: session?.context });
+  decodeMail(plaintext, {
+    id: self,
+    callsign: session?.callsign,
+    context: session?.context,
+    machinesAt: (address) => machinesAt(directory, self, address),
+  });
+
+/** Of the location of that address, this node first. */
+function machinesAt(directory: Directory, self: NodeId, address: string): readonly NodeId[] {
+  try {
+    const meant = directory.resolve(address, true);
+    return [self, ...(meant.kind === "nodes" ? meant.nodes.filter((node) => node !== self) : [])];
+  } catch {
+    return [self]; // what its sender wrote is no address
+  }
+}
 
 export class SegmentsOpening implements OpeningBody {
-  readonly #ctx: Pick<CustodyContext, "self" | "sealer">;
+  readonly #ctx: Pick<CustodyContext, "self" | "sealer" | "directory">;
   readonly #roots: SessionRoots;
   readonly #header: BundleHeader;
   readonly #sealedBytes: number;
@@ -45,7 +62,7 @@ export class SegmentsOpening implements OpeningBody {
   #namedSession: string | undefined;
 
   constructor(
-    ctx: Pick<CustodyContext, "self" | "sealer">,
+    ctx: Pick<CustodyContext, "self" | "sealer" | "directory">,
     roots: SessionRoots,
     header: BundleHeader,
     sealedBytes: number,

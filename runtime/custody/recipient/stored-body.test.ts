@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { generateIdentity } from "../../identity/keys.ts";
-import { noRoots } from "../context.ts";
+import { type Directory, noRoots } from "../context.ts";
 import { createSealer } from "../../identity/sealer.ts";
 import { seededRandom } from "../../kernel/random.ts";
 import { encodeBundleHeader, makeBundle, type BundleHeader } from "../../wire/bundle.ts";
@@ -55,10 +55,16 @@ function arrived(body: Uint8Array) {
 
 type Arrived = ReturnType<typeof arrived>["bundle"];
 
+const nobody: Directory = {
+  resolve: () => ({ kind: "unknown" }),
+  canonical: (text) => text,
+  nodeOf: () => to.id,
+};
+
 /** As if its sealed bytes came `cut` at a time. */
 function open(identity: typeof from, bundle: Arrived, sealed: Uint8Array, cut = 262_144) {
   const opening = new SegmentsOpening(
-    { self: identity.id, sealer: of(identity) },
+    { self: identity.id, sealer: of(identity), directory: nobody },
     noRoots,
     header,
     bundle.sealedBytes,

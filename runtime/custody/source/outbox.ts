@@ -1,7 +1,6 @@
 /**
- * Messages that this node sent, as their source: accepted only after a durable commit, sealed when the recipient is
- * known, kept until receipt or expiry whatever relays say. In memory is what is under way (awake.ts); the rest is read when it is asked
- * for. docs/protocol/delivery.md "The source".
+ * Messages that this node sent, as their source: accepted only after a durable commit, sealed when the recipient is known, kept until
+ * receipt or expiry whatever relays say. In memory is what is under way (awake.ts); the rest is read when asked for. docs/protocol/delivery.md
  */
 import { godwitError } from "../../kernel/errors.ts";
 import { formatHex, type BundleId, type MessageId, type NodeId } from "../../kernel/ids.ts";
@@ -319,8 +318,9 @@ export class Outbox {
     }
     // Of a bundle that was given up already it says nothing new, and would burn the key of the next.
     if (!isOpen || !entry.targets.some(({ bundle }) => bundle === receipt.bundleId)) return false;
-    if (this.#departures.isElsewhere(entry, signer)) return false;
-    if (this.#sealer.loseKey(entry, signer)) this.#dropTargets(entry);
+    const goesAnew = this.#sealer.spellOut(entry, signer);
+    if (!goesAnew && this.#departures.isElsewhere(entry, signer)) return false;
+    if (goesAnew || this.#sealer.loseKey(entry, signer)) this.#dropTargets(entry);
     else this.#close(live, "refused", "the recipient could not open it: its keys have changed");
     return true;
   }

@@ -2,12 +2,13 @@
  * Seals the messages of the outbox, one bundle for each machine they may go to. The same message, machine and key give
  * the same bytes, so the store keeps only the plain body and a re-offer after a restart is still the same bundle.
  */
+import { BoundedMap } from "@godwit/sdk/bounded";
 import { STORE_EPOCH_BYTES } from "../../wire/peer-messages.ts";
 import { formatHex, idBytes, NODE_ID_CHARS, parseHex, type NodeId } from "../../kernel/ids.ts";
 import { bundleIdOf, BundleKind, encodeBundleHeader, type BundleHeader } from "../../wire/bundle.ts";
 import { BLOCK_BYTES } from "../../wire/constants.ts";
 import { concatBytes } from "../../wire/bytes.ts";
-import { compactStart, contextOf, encodeCompact } from "../../wire/mail-compact.ts";
+import { compactStart, contextOf, encodeCompact, refersToMachines } from "../../wire/mail-compact.ts";
 import {
   encodeInnerMessage,
   type InnerMessage,
@@ -17,6 +18,7 @@ import {
 } from "../../wire/message.ts";
 import { SESSION_ID_BYTES } from "../../wire/sealed.ts";
 import { BODY_CACHE_ONE_BYTES_MAX, type BodyCache } from "../body-cache.ts";
+import { canReach } from "../lanes.ts";
 import {
   type CustodyContext,
   deadlineOf,
@@ -41,6 +43,8 @@ const SILENT_OFFERS = 8;
 export const SEAL_RETRY_MS = 5_000;
 /** What is hashed or sealed in one turn of the event loop. */
 const TURN_BYTES = 4 * 1024 * 1024;
+/** Recipients whose mail names machines by their ids until the next start. */
+const NEEDS_IDS_MAX = 1_024;
 /** Bodies read and sealed at one time. */
 export const SEALED_AT_ONCE = 16;
 
@@ -67,6 +71,11 @@ export class OutboxSealer {
   readonly #damaged: (entry: OutboxEntry) => void;
   /** What is needed to make sealed bytes again; goes with its target. */
   readonly #large = new WeakMap<Target, Large>();
+  /** Those that did not know the other machines of their location. */
+  readonly #needsIds = new BoundedMap<NodeId, true>({
+    name: "recipients without references",
+    max: NEEDS_IDS_MAX,
+  });
 
   constructor(ctx: CustodyContext, cache: BodyCache, damaged: (entry: OutboxEntry) => void) {
     this.#ctx = ctx;
@@ -162,8 +171,26 @@ export class OutboxSealer {
     const start =
       compact === undefined
         ? undefined
-        : compactStart(innerOf(entry, nodes, NO_BODY), { id: node, callsign: compact.callsign, context });
+        : compactStart(
+            innerOf(entry, nodes, NO_BODY),
+            { id: node, callsign: compact.callsign, context },
+            this.#refersTo(node),
+          );
     return { key: named, session: seal, under: seal, ...(start === undefined ? {} : { start }) };
+  }
+
+  /** Where ids cost airtime, unless it did not know the machines of its own location. */
+  #refersTo(node: NodeId): boolean {
+    const { carrier } = this.#ctx;
+    return !this.#needsIds.has(node) && (carrier.isSlow(node) || !canReach(this.#ctx, node));
+  }
+
+  /** `recipient` signed that it cannot read its copy: true where that refers to machines, which the message names by their ids then. */
+  spellOut(entry: OutboxEntry, recipient: NodeId): boolean {
+    const start = entry.targets.find(({ node }) => node === recipient)?.start;
+    if (start === undefined || !refersToMachines(start)) return false;
+    this.#needsIds.renew(recipient, true);
+    return true;
   }
 
   /**

@@ -3,18 +3,20 @@
  * gateway where there is none. What a beacon says leads to a dial at most; what counts is what the link proves.
  * docs/protocol/slow.md "One channel, one budget", "Beacons", "Links on demand"
  */
-import type { Medium } from "@godwit/sdk";
+import type { Medium, Timer, Urgency } from "@godwit/sdk";
 import { BoundedMap } from "@godwit/sdk/bounded";
 import { Beacons } from "../../channel/beacons.ts";
 import type { Channels } from "../../channel/channels.ts";
-import { HEARD_FOR_MS, type Heard } from "../../channel/earshot.ts";
+import type { Heard, Place } from "../../channel/earshot.ts";
+import { HEARD_FOR_MS, Presence } from "../../channel/presence.ts";
 import { Airtime, airtimeUses, type ChannelBudget } from "../../kernel/airtime.ts";
-import type { BackoffOptions } from "../../kernel/backoff.ts";
+import { type BackoffOptions, TokenBucket } from "../../kernel/backoff.ts";
 import type { NodeId } from "../../kernel/ids.ts";
 import type { Observed } from "../../kernel/metrics.ts";
 import { networkKeys } from "../../link/hello.ts";
 import type { Link } from "../../peer/link.ts";
-import { gatewayCode, whoIs } from "../../wire/channel-beacon.ts";
+import { ANY_GATEWAY, gatewayCode, whoIs } from "../../wire/channel-beacon.ts";
+import { TEXT } from "../../wire/urgency.ts";
 import type { PartContext, PartOf } from "../part.ts";
 
 /** Nodes that mail waited for without a way. */
@@ -22,6 +24,9 @@ const WANTS_MAX = 1_024;
 /** Places on channels that were dialled. */
 const TRIED_MAX = 1_024;
 const NAMES_MAX = 4_096;
+/** Nodes that mail has no way to, and how often one is asked for on a channel that is too busy for beacons before mail for it must come anew. */
+const STUCK_MAX = 64;
+const ASKS_MAX = 16;
 /** A place is wanted for so long once there is a reason, ms. */
 const WANTED_MS = 900_000;
 /** Longest pause between calls to a place that leads nowhere, in times of that: where a newer beacon came since, and where none did. */
@@ -35,6 +40,8 @@ const SEEK_MS = 60_000;
 const BACKOFF: BackoffOptions = { firstMs: 2 * WANTED_MS, capMs: 4 * WANTED_MS };
 /** What the operator wrote down is called for ever, within the budget. */
 const CONFIGURED: BackoffOptions = { firstMs: 60_000, capMs: WANTED_MS };
+/** Calls for one node, and for gateways, whatever places are named for them: so many at once, and then as often as one place is called. */
+const CALLS = { burst: 4, perSecond: 1_000 / WANTED_MS };
 const HINTS = "channel";
 
 interface Channel {
@@ -42,18 +49,18 @@ interface Channel {
   readonly beacons: Beacons;
 }
 
+/** How often it is looked whether a channel that was busy admits mail again, ms. */
+const BUSY_LOOK_MS = 15_000;
+
 /** What was last seen of a link on a channel. */
 interface Seen {
   heardAtMs: number;
-  /** By the channel's time of beacons. */
-  quietAtMs: number;
+  readonly presence: Presence;
   bytesSent: number;
   sentAtMs: number;
 }
 
 interface Tried {
-  /** Of the beacon that led to it. */
-  readonly number: number;
   readonly times: number;
   readonly atMs: number;
   readonly isForMail: boolean;
@@ -85,10 +92,20 @@ class SharedChannels implements Channels {
   });
   readonly #wants = new BoundedMap<NodeId, true>({ name: "nodes wanted on channels", max: WANTS_MAX });
   readonly #tried = new BoundedMap<string, Tried>({ name: "places tried on channels", max: TRIED_MAX });
+  /** Pace of calls; `undefined`: for a gateway, whoever it is. */
+  readonly #calls = new BoundedMap<NodeId | undefined, TokenBucket>({
+    name: "calls on channels",
+    max: WANTS_MAX,
+  });
+  /** Times that each was asked for. */
+  readonly #stuck = new BoundedMap<NodeId, number>({ name: "nodes asked for on channels", max: STUCK_MAX });
+  #awaitsNames = (): boolean => false;
   #needed = new Set<string>();
+  #seekCalls = 0;
   #isSeeking = false;
   #isSoughtForMail = false;
   readonly #counts;
+  #busyTimer: Timer | undefined;
 
   constructor(context: PartContext) {
     this.#context = context;
@@ -133,25 +150,42 @@ class SharedChannels implements Channels {
         clock,
         random,
         budget,
-        bootEpoch: kept.boot.bootEpoch,
+        bootEpoch: () => kept.boot.bootEpoch,
         keys: () => this.#keys,
         ownName: (key) => this.#namesOf(deps.identity.id).find(([of]) => of === key)![1],
         gateway: () => this.#gateway,
         isNeeded: (who) => this.#needed.has(who),
         isKnownByTraffic: (sinceMs) => this.#isKnownByTraffic(medium, sinceMs),
         heard: (heard) => this.#onHeard(medium, heard),
+        passedOver: (heard) => this.#onWanted(medium, heard),
         look: () => this.#look(medium),
+        wanted: () => this.#wanted(medium),
         linkedUnheard: () => this.#linkedUnheard(medium),
         count: (outcome) => this.#counts.add(1, { outcome }),
       }),
     };
     this.#channels.set(medium, channel);
+    if (medium.admits !== undefined) this.#watchBusy();
     return () => {
       if (this.#channels.get(medium) !== channel) return;
       channel.beacons.stop();
       this.#channels.delete(medium);
       this.airtime.close(medium);
     };
+  }
+
+  /** What waits for a channel hears of it when that is left to mail again. */
+  #watchBusy(): void {
+    const admitted = new Map([...this.#channels.keys()].map((medium) => [medium, medium.admits] as const));
+    this.#busyTimer?.cancel();
+    this.#busyTimer = this.#context.deps.clock.after(BUSY_LOOK_MS, () => {
+      this.#busyTimer = undefined;
+      const isFreer = ([medium, before]: readonly [Medium, Urgency | undefined]) =>
+        before !== undefined && (medium.admits ?? before) > before;
+      const isSome = [...admitted].some(isFreer);
+      if ([...this.#channels.keys()].some(({ admits }) => admits !== undefined)) this.#watchBusy();
+      if (isSome) this.#context.mesh.custody.onDefaultRoute(true);
+    });
   }
 
   heardOn(medium: Medium): readonly Heard[] {
@@ -178,7 +212,7 @@ class SharedChannels implements Channels {
     return isPermanent ? CONFIGURED : BACKOFF;
   }
 
-  want(id: NodeId, isStuck: boolean): boolean {
+  want(id: NodeId, isStuck: boolean, urgency: Urgency = TEXT): boolean {
     if (this.#channels.size === 0 || this.#context.mesh.peers.get(id) !== undefined) return false;
     let isHeard = false;
     this.#wants.renew(id, true);
@@ -188,25 +222,36 @@ class SharedChannels implements Channels {
         const heard = beacons.earshot.get(name);
         isHeard ||= heard !== undefined;
         // By a gateway it arrives as well: a link of its own is for when there is airtime to spare.
-        if (heard !== undefined && (isStuck || budget.savedMs >= budget.linkMs))
-          this.#call(heard, id, isStuck);
+        const mayCall = urgency <= (budget.medium.admits ?? urgency);
+        if (heard !== undefined && mayCall && (isStuck || budget.savedMs >= budget.linkMs))
+          this.#call(heard, id, isStuck, budget);
       }
-    if (isStuck) this.#seek(true);
+    const isAdmitted = [...this.#channels.keys()].some(({ admits = urgency }) => urgency <= admits);
+    if (isStuck && isAdmitted) {
+      if (!this.#stuck.has(id)) this.#stuck.set(id, 0);
+      this.#seek(true);
+    }
     return isHeard;
+  }
+
+  awaitNames(areAwaited: () => boolean): void {
+    this.#awaitsNames = areAwaited;
   }
 
   onLinkUp(link: Link): void {
     const { medium } = link.session;
     if (medium === undefined) return;
     const nowMs = this.#nowMs;
-    const quietAtMs = this.#channels.get(medium)?.beacons.quietMs ?? 0;
+    const beacons = this.#channels.get(medium)?.beacons;
     this.#links.set(link, {
       heardAtMs: nowMs,
-      quietAtMs,
+      presence: new Presence(beacons?.quietMs ?? 0),
       bytesSent: link.session.bytesSent,
       sentAtMs: nowMs,
     });
+    for (const [, name] of this.#namesOf(link.session.remote)) beacons?.earshot.noteSession(name);
     this.#wants.delete(link.session.remote);
+    this.#stuck.delete(link.session.remote);
     this.#tried.delete(link.session.remoteEndpoint);
   }
 
@@ -224,6 +269,7 @@ class SharedChannels implements Channels {
   }
 
   stop(): void {
+    this.#busyTimer?.cancel();
     for (const { beacons } of this.#channels.values()) beacons.stop();
     this.#channels.clear();
   }
@@ -265,40 +311,101 @@ class SharedChannels implements Channels {
 
   #onHeard(medium: Medium, heard: Heard): void {
     const { mesh } = this.#context;
-    const link = this.#linksOn(medium).find(([{ session }]) =>
-      this.#isNameOf(heard.who, session.remote),
-    )?.[0];
-    if (link !== undefined) {
-      const { remote } = link.session;
-      mesh.router.setThere(remote, true);
-      mesh.router.heardOnChannel(remote, heard.gateway !== undefined);
+    const linked = this.#linksOn(medium).find(([{ session }]) => this.#isNameOf(heard.who, session.remote));
+    if (linked !== undefined) {
+      const [{ session }, { presence }] = linked;
+      const { beacons } = this.#channels.get(medium)!;
+      if (presence.takesHints(beacons.quietMs)) mesh.router.setThere(session.remote, true);
+      mesh.router.heardOnChannel(session.remote, heard.gateway !== undefined);
       return;
     }
+    this.#onWanted(medium, heard);
+  }
+
+  /** Somebody says a name: mail may wait for it, or a gateway be looked for. */
+  #onWanted(medium: Medium, heard: Heard): void {
+    const { mesh } = this.#context;
+    if (this.#linksOn(medium).some(([{ session }]) => this.#isNameOf(heard.who, session.remote))) return;
     for (const id of this.#wants.keys())
       if (this.#isNameOf(heard.who, id)) {
         // What waits for its record looks for no way yet. Mail that is sealed asks for one again, and finds who is heard.
-        if (mesh.records.get(id) === undefined) return this.#call(heard, id, !mesh.router.reachable(id));
+        if (mesh.records.get(id) === undefined) {
+          this.#call(heard, id, !mesh.router.reachable(id), this.#channels.get(medium)!.budget);
+          return;
+        }
         this.#wants.delete(id);
         return mesh.custody.onRoute(id);
       }
-    if (heard.gateway !== undefined) this.#seek();
+    if ([...heard.places.values()].some(({ gateway }) => gateway !== undefined))
+      this.#seek(this.#stuck.size > 0 || this.#awaitsNames());
   }
 
-  /** To where the beacon came from; again after pauses that double, so that what leads nowhere costs ever less. */
-  #call({ from, number }: Heard, id: NodeId | undefined, isForMail: boolean): void {
+  /** Whom to ask for there: of those that nothing leads to whoever was asked for least, and without one, where mail is for a name, a gateway. */
+  #wanted(medium: Medium): string | undefined {
+    const { mesh } = this.#context;
+    const earshot = this.#channels.get(medium)?.beacons.earshot;
+    if (earshot === undefined) return undefined;
+    let wanted: NodeId | undefined;
+    for (const [id, times] of this.#stuck) {
+      if (mesh.peers.get(id) !== undefined || mesh.router.reachable(id) || times >= ASKS_MAX)
+        this.#stuck.delete(id);
+      else if (!this.#namesOf(id).some(([, name]) => earshot.get(name) !== undefined))
+        if (wanted === undefined || times < this.#stuck.get(wanted)!) wanted = id;
+    }
+    if (wanted !== undefined) {
+      this.#stuck.renew(wanted, this.#stuck.get(wanted)! + 1);
+      return this.#namesOf(wanted)[0]![1];
+    }
+    // One that was called in vain may be none.
+    const hearsGateway = this.#gatewaysHeard.some(
+      ([{ from }, { medium: on }]) => on === medium && !this.#tried.has(from),
+    );
+    return this.#lacksGateway && !hearsGateway && this.#awaitsNames() ? ANY_GATEWAY : undefined;
+  }
+
+  /** Where the node itself says that it is on the channel, where its last beacon came from, and wherever else its name was said. */
+  #call({ from, places }: Heard, id: NodeId, isForMail: boolean, on: ChannelBudget): boolean {
+    const signed = this.#context.mesh.records.get(id)?.record.endpoints ?? [];
+    const others = [...places.keys()].toReversed();
+    const spokeAtMs = Math.max(...[...places.values()].map((place) => place.spokeAtMs));
+    for (const place of new Set([...signed, from, ...others]))
+      if (this.#callAt(place, places.get(place)?.spokeAtMs ?? spokeAtMs, id, isForMail, on)) return true;
+    return false;
+  }
+
+  /** Again after pauses that double, so that what leads nowhere costs ever less. */
+  #callAt(
+    place: string,
+    spokeAtMs: number,
+    id: NodeId | undefined,
+    isForMail: boolean,
+    on: ChannelBudget,
+  ): boolean {
     // A channel names places on it, and no others.
-    if (this.airtime.at(from) === undefined) return;
-    const tried = this.#tried.get(from);
+    if (this.airtime.at(place) !== on) return false;
+    const tried = this.#tried.get(place);
     const nowMs = this.#nowMs;
     // Mail that waits need not wait for what was begun in vain without need.
     const isMoreUrgent = isForMail && tried?.isForMail === false;
     const times = tried?.times ?? 0;
-    const hasSpoken = tried !== undefined && tried.number < number;
+    const hasSpoken = tried !== undefined && tried.atMs < spokeAtMs;
     const pauseMs = WANTED_MS * Math.min(2 ** times, hasSpoken ? PAUSE_FACTOR_HEARD : PAUSE_FACTOR_MAX);
-    if (tried !== undefined && !isMoreUrgent && nowMs - tried.atMs < pauseMs) return;
-    this.#tried.renew(from, { number, times: times + 1, atMs: nowMs, isForMail });
-    const hint = { endpoint: from, lifetimeMs: WANTED_MS, ...(id === undefined ? {} : { nodeId: id }) };
+    if (tried !== undefined && !isMoreUrgent && nowMs - tried.atMs < pauseMs) return false;
+    // Of places there is no end.
+    if (!this.#paceOf(id).take()) return false;
+    this.#tried.renew(place, { times: times + 1, atMs: nowMs, isForMail });
+    const hint = { endpoint: place, lifetimeMs: WANTED_MS, ...(id === undefined ? {} : { nodeId: id }) };
     this.#context.mesh.hints.add(HINTS, hint, "plugin");
+    return true;
+  }
+
+  #paceOf(id: NodeId | undefined): TokenBucket {
+    let pace = this.#calls.get(id);
+    if (pace === undefined) {
+      pace = new TokenBucket(this.#context.deps.clock, CALLS.perSecond, CALLS.burst);
+      this.#calls.renew(id, pace);
+    }
+    return pace;
   }
 
   /** An edge node without a gateway calls the cheapest one that it hears. */
@@ -311,15 +418,29 @@ class SharedChannels implements Channels {
       const isUrgent = this.#isSoughtForMail;
       this.#isSeeking = this.#isSoughtForMail = false;
       if (!this.#lacksGateway) return;
-      const gateways = [...this.#channels].flatMap(([medium, { beacons }]) => {
-        const linked = this.#linksOn(medium);
-        return beacons.earshot.all.filter(
-          ({ who, gateway }) =>
-            gateway !== undefined && !linked.some(([{ session }]) => this.#isNameOf(who, session.remote)),
-        );
-      });
-      const best = gateways.sort((a, b) => a.gateway! - b.gateway!)[0];
-      if (best !== undefined) this.#call(best, undefined, isUrgent);
+      // Whoever invents gateways names a low cost: every second call is for whom has waited longest for one.
+      const isByWait = this.#seekCalls % 2 === 1;
+      const waitsSince = ({ from, sinceMs }: Place) => Math.max(sinceMs, this.#tried.get(from)?.atMs ?? 0);
+      const gateways = this.#gatewaysHeard.sort(([a], [b]) =>
+        isByWait ? waitsSince(a) - waitsSince(b) : a.gateway! - b.gateway!,
+      );
+      for (const [{ from, spokeAtMs }, budget] of gateways) {
+        // Without airtime for all of a link nothing would leave, and count as tried.
+        if (!isUrgent && budget.savedMs < budget.linkMs) continue;
+        if (this.#callAt(from, spokeAtMs, undefined, isUrgent, budget)) return void this.#seekCalls++;
+      }
+    });
+  }
+
+  /** Without those that are linked. */
+  get #gatewaysHeard(): [Place, ChannelBudget][] {
+    return [...this.#channels].flatMap(([medium, { beacons, budget }]) => {
+      const linked = this.#linksOn(medium);
+      return beacons.earshot.all
+        .filter(({ who }) => !linked.some(([{ session }]) => this.#isNameOf(who, session.remote)))
+        .flatMap(({ places }) => [...places.values()])
+        .filter(({ gateway, spokeAtMs }) => gateway !== undefined && this.#nowMs - spokeAtMs < HEARD_FOR_MS)
+        .map((place): [Place, ChannelBudget] => [place, budget]);
     });
   }
 
@@ -338,10 +459,10 @@ class SharedChannels implements Channels {
 
   #linkedUnheard(medium: Medium): number {
     const heard = this.heardOn(medium);
+    const quietMs = this.#channels.get(medium)?.beacons.quietMs ?? 0;
     return this.#linksOn(medium).filter(
-      ([{ session }, { quietAtMs }]) =>
-        this.#channels.get(medium)!.beacons.quietMs - quietAtMs < HEARD_FOR_MS &&
-        !heard.some(({ who }) => this.#isNameOf(who, session.remote)),
+      ([{ session }, { presence }]) =>
+        presence.isProved(quietMs) && !heard.some(({ who }) => this.#isNameOf(who, session.remote)),
     ).length;
   }
 
@@ -358,13 +479,17 @@ class SharedChannels implements Channels {
       const { remote, bytesSent } = link.session;
       const names = this.#namesOf(remote);
       if (link.heardAtMs > seen.heardAtMs) {
-        Object.assign(seen, { heardAtMs: link.heardAtMs, quietAtMs: quietMs });
+        seen.heardAtMs = link.heardAtMs;
+        seen.presence.prove(quietMs);
         for (const [, name] of names) earshot.noteProof(name);
       }
       if (bytesSent > seen.bytesSent) Object.assign(seen, { bytesSent, sentAtMs: this.#nowMs });
       const isHeard = names.some(([, name]) => earshot.get(name) !== undefined);
-      this.#context.mesh.router.setThere(remote, isHeard || quietMs - seen.quietAtMs < HEARD_FOR_MS);
+      const isShutOut = names.some(([, name]) => earshot.isShutOut(name));
+      const { isThere, isAsked } = seen.presence.judge(quietMs, isHeard, isShutOut);
+      if (isAsked && this.#context.mesh.router.askWhetherThere(remote)) seen.presence.noteAsked(quietMs);
+      this.#context.mesh.router.setThere(remote, isThere);
     }
-    if (this.#lacksGateway && earshot.all.some(({ gateway }) => gateway !== undefined)) this.#seek();
+    if (this.#lacksGateway && this.#gatewaysHeard.length > 0) this.#seek();
   }
 }

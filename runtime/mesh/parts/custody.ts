@@ -73,7 +73,10 @@ export function custodyPart({ mesh, deps, kept }: PartContext): PartOf<Custody> 
           }
           mesh.lookups.onWrote(id);
         },
-        waits: (address, awaited) => mesh.lookups.onAwaited(address, awaited),
+        waits(address, awaited) {
+          mesh.lookups.onAwaited(address, awaited);
+          mesh.channels.awaitNames(() => awaited.addresses.length > 0);
+        },
       },
     },
     {

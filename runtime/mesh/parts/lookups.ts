@@ -36,6 +36,7 @@ export function lookupsPart({ mesh, deps, kept }: PartContext): PartOf<LookupQue
     },
     runMs: () => time.runMs,
     gateways: () => mesh.router.gateways,
+    neighbours: () => mesh.router.slowNeighboursAlone,
     answerMs: (gateway) => mesh.peers.get(gateway)?.best?.session.answerMs ?? 0,
     answers(gateway) {
       // Whoever signs brief records of its own knows of questions; an earlier release would not even say no.
@@ -64,6 +65,7 @@ export function lookupsPart({ mesh, deps, kept }: PartContext): PartOf<LookupQue
         throw error;
       }
     },
+    askOn: (by, lookup) => questions.askOn(by, lookup),
     frameBytesMax: (to) => mesh.peers.get(to)?.frameBytesMax ?? 0,
     takeAirtime,
     send,
@@ -90,6 +92,10 @@ export function lookupsPart({ mesh, deps, kept }: PartContext): PartOf<LookupQue
     peerDown({ id }) {
       answers.onGone(id);
       questions.onGone(id);
+    },
+    // Its beacon made it: there is one more to ask.
+    routeChanged(destination) {
+      if (mesh.router.isSlowNeighbour(destination)) questions.onGateways();
     },
     defaultRouteChanged(isThere) {
       if (isThere) questions.onGateways();

@@ -167,3 +167,17 @@ describe("a crowd at a plugin's listeners", () => {
     expect(answered).toBeLessThanOrEqual(512);
   });
 });
+
+test("a plugin has a bounded number of sockets: 1,024, and one that it closes makes room for another", async () => {
+  const { net } = makeNet();
+  const one = await net.datagrams("127.0.0.1", 0, () => {});
+  for (let i = 1; i < 1_024; i++) await net.datagrams("127.0.0.1", 0, () => {});
+  for (const open of [
+    () => net.datagrams("127.0.0.1", 0, () => {}),
+    () => net.listen("127.0.0.1", 0, () => {}),
+    () => net.connect("127.0.0.1", 9),
+  ])
+    await expect(open()).rejects.toMatchObject({ code: "GODWIT_QUEUE_FULL" });
+  one.close();
+  await net.datagrams("127.0.0.1", 0, () => {});
+});

@@ -6,7 +6,11 @@ import { AirtimeLedger } from "./airtime.ts";
 import { Attacker } from "./attacker.ts";
 import { Channel } from "./channel.ts";
 import { ForeignTraffic } from "./foreign.ts";
-import type { RadioWorldOptions } from "./options.ts";
+import type { Life } from "../node.ts";
+import type { HostileStation } from "./hostile.ts";
+import { RadioLife } from "./life.ts";
+import type { RadioWorldOptions, WorldAir } from "./options.ts";
+import { endpointOf, RadioPort } from "./port.ts";
 import type { Radio } from "./radio.ts";
 
 const FOREIGN_STATIONS = 3;
@@ -15,15 +19,15 @@ const FOREIGN_DB = 20;
 /** Of whoever keeps to no budget. */
 const UNBOUNDED = { queueFramesMax: 64, ownShare: 1, burstMs: 3_600_000, dutyCycle: 1 } as const;
 
-export class Air {
+export class Air implements WorldAir {
   readonly channel: Channel;
   readonly airtime: AirtimeLedger;
-  /** By node; undefined: it has none. */
   readonly radios: readonly (Radio | undefined)[];
   readonly #options: RadioWorldOptions;
   readonly #time: SimTime;
   readonly #foreign: ForeignTraffic;
   readonly #attacker: Attacker | undefined;
+  readonly #hostile: readonly { readonly radio: Radio; readonly station: HostileStation }[];
 
   constructor(options: RadioWorldOptions, time: SimTime, random: Random) {
     this.#options = options;
@@ -37,15 +41,20 @@ export class Air {
     this.#makeEarshot(random);
     this.#foreign = this.#makeForeign(random);
     this.#attacker = this.#makeAttacker(seededRandom(seed * 15_486_071 + 3));
+    // Drawn apart: the honest ones are the same with it and without.
+    this.#hostile = this.#makeHostile(seededRandom(seed * 15_486_071 + 5));
     this.channel.onSent = (sent) => {
       this.airtime.onSent(sent, this.#reach(sent.radio));
       this.#attacker?.onSent(sent.radio, sent.frame);
+      if (this.#hostile.every(({ radio }) => radio !== sent.radio))
+        for (const { station } of this.#hostile) station.onSent(sent.frame);
     };
   }
 
   start(): void {
     if (this.#options.isForeignLate !== true) this.#foreign.start();
     this.#attacker?.start();
+    for (const { station } of this.#hostile) station.start();
     for (const { node, fromMs, forMs } of this.#options.cellars ?? []) {
       const radio = this.radios[node]!;
       this.#time.after(fromMs, () => {
@@ -55,7 +64,23 @@ export class Air {
     }
   }
 
-  /** Mail counts from now on. */
+  endpointOf(node: number): string {
+    return endpointOf(this.radios[node]!.address);
+  }
+
+  newLife(life: Life, seed: number): RadioLife {
+    const { mtu, versionOf } = this.#options;
+    const radio = this.radios[life.index]!;
+    return new RadioLife({
+      life,
+      newPort: (parts) => new RadioPort({ ...parts, radio, time: this.#time, mtu }),
+      time: this.#time,
+      airtime: this.airtime,
+      versionMax: versionOf?.(life.index),
+      seed,
+    });
+  }
+
   startTalk(): void {
     if (this.#options.isForeignLate === true) this.#foreign.start();
   }
@@ -115,6 +140,14 @@ export class Air {
     const radio = this.#add(random, UNBOUNDED);
     this.#heardByNodes(radio, () => FOREIGN_DB);
     return new Attacker({ channel: this.channel, radio, share, time: this.#time, random });
+  }
+
+  #makeHostile(random: Random): { radio: Radio; station: HostileStation }[] {
+    return (this.#options.hostile ?? []).map((make) => {
+      const radio = this.#add(random, UNBOUNDED);
+      this.#heardByNodes(radio, () => FOREIGN_DB);
+      return { radio, station: make({ radio, time: this.#time, random: fork(random) }) };
+    });
   }
 
   #heardByNodes(radio: Radio, dB: () => number): void {

@@ -12,10 +12,10 @@ import { BundleKind, decodeBundleFrame, decodeChunk, decodeOffer } from "../../.
 import { decodeCompactBundle, isCompactBundle } from "../../../runtime/wire/compact.ts";
 import { FRAME_BYTES_MAX, FrameType } from "../../../runtime/wire/constants.ts";
 import { ControlKind } from "../../../runtime/link/constants.ts";
-import type { Share, Transmission } from "./channel.ts";
-import type { RadioPipe, Watcher } from "./port.ts";
+import type { Frame, Share } from "./channel.ts";
+import type { Pipe } from "@godwit/sdk";
 
-/** What is on the air. All but the first two, and `foreign`, is control. */
+/** What is on the air. Mail, receipts and custody, what devices say of their own accord, and `foreign` are no control. */
 export const kinds = [
   "mail",
   "receipts",
@@ -25,6 +25,7 @@ export const kinds = [
   "handshakes",
   "membership",
   "other",
+  "device",
   "foreign",
 ] as const;
 export type Kind = (typeof kinds)[number];
@@ -57,6 +58,22 @@ interface Item {
   readonly bytes: number;
 }
 
+/** Of whatever medium. */
+interface Sent {
+  readonly frame: Pick<Frame, "from" | "shares">;
+  readonly startMs: number;
+  readonly endMs: number;
+}
+
+/** What a pipe tells of itself. */
+type Watched = Pick<Pipe, "answerMs">;
+
+/** Who watches what is written, and says what it is. */
+export interface Watcher {
+  /** Called within `write`, before the datagram waits. */
+  written(pipe: Watched, bytes: Uint8Array): { readonly shares: readonly Share[]; left(): void };
+}
+
 export class AirtimeLedger {
   /** By address, then by kind, ms. */
   readonly byNode = new Map<number, Map<string, number>>();
@@ -74,7 +91,7 @@ export class AirtimeLedger {
   }
 
   /** `reach`: which part of all listeners it keeps from talking, 0 to 1. */
-  onSent({ frame, startMs, endMs }: Transmission, reach: number): void {
+  onSent({ frame, startMs, endMs }: Sent, reach: number): void {
     const own = this.byNode.get(frame.from) ?? new Map<string, number>();
     this.byNode.set(frame.from, own);
     for (const { kind, part } of frame.shares) {
@@ -159,7 +176,7 @@ export class LifeWatcher implements Watcher {
   readonly #ledger: AirtimeLedger;
   readonly #nowMs: () => number;
   #sealing: Sealing | undefined;
-  readonly #seen = new WeakMap<RadioPipe, Seen>();
+  readonly #seen = new WeakMap<Watched, Seen>();
 
   constructor(node: number, ledger: AirtimeLedger, nowMs: () => number) {
     this.#node = node;
@@ -181,7 +198,7 @@ export class LifeWatcher implements Watcher {
     };
   }
 
-  written(pipe: RadioPipe, bytes: Uint8Array): { shares: readonly Share[]; left(): void } {
+  written(pipe: Watched, bytes: Uint8Array): { shares: readonly Share[]; left(): void } {
     const seen = this.#seenOn(pipe);
     const name = `datagram ${Bun.hash(bytes)}`;
     const sealing = this.#sealing;
@@ -207,7 +224,7 @@ export class LifeWatcher implements Watcher {
     };
   }
 
-  #seenOn(pipe: RadioPipe): Seen {
+  #seenOn(pipe: Watched): Seen {
     let seen = this.#seen.get(pipe);
     if (seen === undefined) {
       const datagrams = new BoundedMap<string, readonly Item[]>({
@@ -219,13 +236,13 @@ export class LifeWatcher implements Watcher {
     return seen;
   }
 
-  #note(pipe: RadioPipe, { copies }: Seen, key: string): void {
+  #note({ answerMs = 0 }: Watched, { copies }: Seen, key: string): void {
     const copy = copies.get(key) ?? { waiting: 0, leftAtMs: Number.NEGATIVE_INFINITY };
     copies.set(key, copy);
     const atMs = this.#nowMs();
     if (copy.waiting > 0)
       this.#ledger.early.push({ node: this.#node, what: key, because: "the first waits still", atMs });
-    else if (atMs < copy.leftAtMs + pipe.answerMs)
+    else if (atMs < copy.leftAtMs + answerMs)
       this.#ledger.early.push({ node: this.#node, what: key, because: "no answer could be there", atMs });
     copy.waiting++;
   }

@@ -1,5 +1,5 @@
-/** The radio of one life: its port, and the real handshake and sessions of the link over it. */
-import type { Pipe, Random } from "@godwit/sdk";
+/** The radio of one life: its port, whatever radio that is, and the real handshake and sessions of the link over it. */
+import type { Clock, Medium, Pipe, Random } from "@godwit/sdk";
 import { Airtime } from "../../../runtime/kernel/airtime.ts";
 import { seededRandom } from "../../../runtime/kernel/random.ts";
 import type { NodeId } from "../../../runtime/kernel/ids.ts";
@@ -11,18 +11,38 @@ import type { Session } from "../../../runtime/link/types.ts";
 import type { Mesh } from "../../../runtime/mesh/mesh.ts";
 import { NETWORK, type Life, type LifeTransport } from "../node.ts";
 import { nodeClock, type SimTime } from "../time.ts";
-import type { AirtimeLedger, LifeWatcher } from "./airtime.ts";
-import { RadioPort } from "./port.ts";
-import type { Radio } from "./radio.ts";
+import type { AirtimeLedger, LifeWatcher, Watcher } from "./airtime.ts";
 
 /** What budgets allow in a dial and its handshake: minutes go by between two frames. */
 const DIAL_TIMEOUT_MS = 1_800_000;
 
+/** What a transport over a radio gives its node. */
+export interface LifePort {
+  readonly endpoint: string;
+  readonly scheme: string;
+  dial(endpoint: string, signal: AbortSignal): Pipe | Promise<Pipe>;
+  /** Hands over the channel, now and whenever it becomes another one. */
+  listen(open: (medium: Medium) => void): void;
+  /** The process is gone, and what its radio had to send with it. */
+  end(): void;
+}
+
+/** What it is made of. */
+export interface PortParts {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly watcher: Watcher;
+  /** Runs node code. */
+  readonly dispatch: (fn: () => void) => void;
+  /** As `screen` of the SDK's transports. */
+  readonly screen: (datagram: Uint8Array, remote: string) => "open" | Uint8Array | undefined;
+  readonly accept: (pipe: Pipe) => void;
+}
+
 export interface RadioLifeOptions {
   readonly life: Life;
-  readonly radio: Radio;
+  readonly newPort: (parts: PortParts) => LifePort;
   readonly time: SimTime;
-  readonly mtu: number;
   readonly airtime: AirtimeLedger;
   readonly seed: number;
   /** The newest protocol version that it speaks over the radio; by default that of this build. */
@@ -31,19 +51,20 @@ export interface RadioLifeOptions {
 
 export class RadioLife implements LifeTransport {
   readonly dialTimeoutMs = DIAL_TIMEOUT_MS;
-  readonly port: RadioPort;
+  readonly port: LifePort;
   readonly guard: HandshakeGuard;
   readonly airtime: Airtime;
   readonly #options: RadioLifeOptions;
-  readonly #clock: ReturnType<typeof nodeClock>;
+  readonly #clock: Clock;
   readonly #random: Random;
   readonly #watcher: LifeWatcher;
   readonly #abort = new AbortController();
   #mesh: Mesh | undefined;
+  #medium: Medium | undefined;
 
   constructor(options: RadioLifeOptions) {
     this.#options = options;
-    const { life, radio, time, mtu, airtime, seed } = options;
+    const { life, newPort, time, airtime, seed } = options;
     this.#random = seededRandom(seed);
     this.#clock = nodeClock({
       time,
@@ -54,12 +75,9 @@ export class RadioLife implements LifeTransport {
     this.guard = new HandshakeGuard(this.#clock, this.#random);
     this.airtime = new Airtime(this.#clock);
     this.#watcher = airtime.newWatcher(life.index);
-    radio.power(true);
-    this.port = new RadioPort({
-      radio,
-      time,
+    this.port = newPort({
+      clock: this.#clock,
       random: this.#random,
-      mtu,
       watcher: this.#watcher,
       dispatch: (fn) => life.dispatch("radio", fn),
       screen: (datagram, remote) => this.#screen(datagram, remote),
@@ -72,11 +90,11 @@ export class RadioLife implements LifeTransport {
   }
 
   dials(endpoint: string): boolean {
-    return endpoint.startsWith("radio://");
+    return endpoint.startsWith(`${this.port.scheme}://`);
   }
 
-  dial(endpoint: string): Pipe {
-    return this.port.dial(endpoint);
+  dial(endpoint: string, signal: AbortSignal): Pipe | Promise<Pipe> {
+    return this.port.dial(endpoint, signal);
   }
 
   get #versions(): typeof VERSIONS {
@@ -109,7 +127,10 @@ export class RadioLife implements LifeTransport {
 
   listen(mesh: Mesh): void {
     this.#mesh = mesh;
-    mesh.channels.open(this.port.medium, ["radio"]);
+    this.port.listen((medium) => {
+      this.#medium = medium;
+      mesh.channels.open(medium, [this.port.scheme]);
+    });
   }
 
   end(): void {
@@ -118,8 +139,9 @@ export class RadioLife implements LifeTransport {
   }
 
   #screen(datagram: Uint8Array, remote: string): "open" | Uint8Array | undefined {
-    const budget = this.airtime.of(this.port.medium);
-    if (this.#mesh === undefined || !budget.hasAnswer(ANSWER_BYTES, true)) return undefined;
+    if (this.#mesh === undefined || this.#medium === undefined) return undefined;
+    const budget = this.airtime.of(this.#medium);
+    if (!budget.hasAnswer(ANSWER_BYTES, true)) return undefined;
     const judged = screenFirst(datagram, {
       identity: this.#options.life.node.identity.keys!,
       network: NETWORK,

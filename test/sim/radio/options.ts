@@ -1,8 +1,41 @@
 /** What a world on radio channels is made of. */
 import type { Random } from "@godwit/sdk";
+import type { SimTime } from "../time.ts";
 import type { Mesh } from "../../../runtime/mesh/mesh.ts";
-import type { SimNode } from "../node.ts";
+import type { Life, LifeTransport, SimNode } from "../node.ts";
+import type { AirtimeLedger } from "./airtime.ts";
+import type { MakeHostile } from "./hostile.ts";
 import type { Lora, Overhead } from "./lora.ts";
+import type { Miss } from "./medium.ts";
+
+/** One radio of a world. */
+export interface WorldRadio {
+  readonly address: number;
+  /** Of its node, ms. */
+  readonly airtimeMs: number;
+  /** Frames that found no room. */
+  readonly refused: number;
+}
+
+/** The channel of one world with everybody on it. */
+export interface WorldAir {
+  readonly airtime: AirtimeLedger;
+  /** By node; undefined: it has none. */
+  readonly radios: readonly (WorldRadio | undefined)[];
+  readonly channel: {
+    /** Of all together since the start, ms; overlaps count twice. */
+    readonly airtimeMs: number;
+    readonly misses: Readonly<Record<Miss, number>>;
+    readonly radios: readonly WorldRadio[];
+    airtimeOf(bytes: number, to: "one" | "all"): number;
+  };
+  endpointOf(node: number): string;
+  /** Of a node with a radio. */
+  newLife(life: Life, seed: number): LifeTransport;
+  start(): void;
+  /** Mail counts from now on. */
+  startTalk(): void;
+}
 
 export interface RadioWorldOptions {
   readonly seed: number;
@@ -35,6 +68,8 @@ export interface RadioWorldOptions {
   readonly hasRadio?: (node: number) => boolean;
   /** Of the channel, for somebody who sends again what he heard, as it was or changed. */
   readonly attackShare?: number;
+  /** Stations of somebody who has the key of the channel, each heard by all. */
+  readonly hostile?: readonly MakeHostile[];
   /** Mean time between two sudden deaths of nodes, and until the dead one is back, ms; none: all live. */
   readonly crashes?: { readonly pauseMs: number; readonly downMs: number };
   /** What mail is addressed to; default ids. */
@@ -43,6 +78,8 @@ export interface RadioWorldOptions {
   readonly wires?: readonly (readonly [number, number])[];
   /** Means of how long a wire works and how long it does not, ms; none: it always does. */
   readonly flaps?: { readonly upMs: number; readonly downMs: number };
+  /** Other radios than the simulator's own. */
+  readonly newAir?: (options: RadioWorldOptions, time: SimTime, random: Random) => WorldAir;
   /** Nodes, of which each cannot be heard for a while: from, and for how long, ms of virtual time. */
   readonly cellars?: readonly { readonly node: number; readonly fromMs: number; readonly forMs: number }[];
   /** Pairs that are to have a link, the one first that dials. */

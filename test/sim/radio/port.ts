@@ -3,17 +3,19 @@
  * byte before it: who dialled, and the number that the dialling end gave the connection; so both may dial each other, and a
  * restarted node is not taken for the one before. Identity and encryption are the link's.
  */
-import type { Medium, MediumHeard, Pipe, PipeDirection, PipeHandlers, Random } from "@godwit/sdk";
+import type { Medium, MediumHeard, Pipe, PipeDirection, PipeHandlers } from "@godwit/sdk";
 import { godwitError } from "../../../runtime/kernel/errors.ts";
 import type { SimTime } from "../time.ts";
+import type { Watcher } from "./airtime.ts";
 import type { Frame, Share } from "./channel.ts";
+import type { LifePort, PortParts } from "./life.ts";
 import { bitsPerSecond } from "./lora.ts";
 import type { Radio } from "./radio.ts";
 
 const FROM_DIALLER = 0x80;
 const NUMBERS = 0x7f;
 /** What is no datagram of a pipe. */
-const BROADCAST = 0x7f;
+export const BROADCAST = 0x7f;
 const RESET = 0xff;
 const HEAD_BYTES = 1;
 const PIPES_MAX = 256;
@@ -29,30 +31,20 @@ const ANSWER_BYTES = 12;
 /** One answer to strangers' records in this time, ms. */
 const RESET_PACE_MS = 60_000;
 
+const SCHEME = "radio";
 export const endpointOf = (address: number): string => `radio://${address.toString(16).padStart(8, "0")}`;
 export const addressOf = (endpoint: string): number => Number.parseInt(endpoint.slice("radio://".length), 16);
 
-/** Who watches what is written, and says what it is. */
-export interface Watcher {
-  /** Called within `write`, before the datagram waits. */
-  written(pipe: RadioPipe, bytes: Uint8Array): { readonly shares: readonly Share[]; left(): void };
-}
-
-export interface PortOptions {
+export interface PortOptions extends Pick<PortParts, "random" | "dispatch" | "screen" | "accept"> {
   readonly radio: Radio;
   readonly time: SimTime;
-  readonly random: Random;
   /** Largest datagram that a pipe takes, bytes. */
   readonly mtu: number;
   readonly watcher: Watcher;
-  /** Runs node code. */
-  readonly dispatch: (fn: () => void) => void;
-  /** As `screen` of the SDK's transports. */
-  readonly screen: (datagram: Uint8Array, remote: string) => "open" | Uint8Array | undefined;
-  readonly accept: (pipe: Pipe) => void;
 }
 
-export class RadioPort {
+export class RadioPort implements LifePort {
+  readonly scheme = SCHEME;
   readonly medium: Medium;
   readonly options: PortOptions;
   readonly #pipes = new Map<string, RadioPipe>();
@@ -66,6 +58,7 @@ export class RadioPort {
     this.options = options;
     this.#number = options.random.below(NUMBERS);
     const { radio } = options;
+    radio.power(true);
     radio.heard = (frame) => this.#hear(frame);
     this.medium = this.#newMedium();
   }
@@ -87,7 +80,10 @@ export class RadioPort {
     return this.#add("outbound", addressOf(endpoint), this.#number);
   }
 
-  /** The process is gone, and what its radio had to send with it. */
+  listen(open: (medium: Medium) => void): void {
+    open(this.medium);
+  }
+
   end(): void {
     this.#isOver = true;
     this.options.radio.heard = () => {};

@@ -1,10 +1,11 @@
 /**
- * `bun run sim:radio [SCENARIO...] [--seed N [--count N]] [--mtu BYTES] [--own SHARE] [--modem] [--beacons] [--json]`: worlds on radio channels
+ * `bun run sim:radio [SCENARIO...] [--seed N [--count N]] [--mtu BYTES] [--own SHARE] [--modem] [--beacons] [--firmware] [--json]`: worlds on radio channels
  * (scenarios.ts), a few lines for each: mail, airtime by what it was for, what was repeated too early. `--own`: of the airtime for
  * each node, 0 to 1; `--modem`: a bare modem with datagrams of 508 bytes and no signatures; `--beacons`: nobody has an endpoint written
- * down, all have to hear of each other. Exit 1 where an oracle found a fault.
+ * down, all have to hear of each other; `--firmware`: over emulated Meshtastic radios, every second of 2.7, and the plugins as they are. Exit 1 where an oracle found a fault.
  */
 import { parseArgs } from "node:util";
+import { firmwareAir } from "../../radio/mesh-air.ts";
 import { bareModem } from "./lora.ts";
 import { reportLines } from "./report.ts";
 import type { RadioWorldOptions } from "./options.ts";
@@ -19,6 +20,7 @@ const { values, positionals } = parseArgs({
     mtu: { type: "string" },
     own: { type: "string" },
     modem: { type: "boolean", default: false },
+    firmware: { type: "boolean", default: false },
     beacons: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
   },
@@ -37,6 +39,9 @@ for (const name of positionals.length > 0 ? positionals : Object.keys(scenarios)
     throw new Error(`no scenario ${name}; there are ${Object.keys(scenarios).join(", ")}`);
   const changed = {
     ...(values.modem ? { overhead: bareModem, mtu: 508 } : {}),
+    ...(values.firmware
+      ? { newAir: firmwareAir((node) => ({ firmware: node % 2 === 0 ? "2.8" : "2.7" })) }
+      : {}),
     ...(values.mtu === undefined ? {} : { mtu: Number(values.mtu) }),
     ...(values.beacons ? { isConfigured: false } : {}),
     ...(values.own === undefined ? {} : { ownShare: Number(values.own), dutyCycle: 1 }),

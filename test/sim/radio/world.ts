@@ -17,11 +17,7 @@ import { SimTime } from "../time.ts";
 import { Workload } from "../workload.ts";
 import { Air } from "./air.ts";
 import type { AirtimeLedger } from "./airtime.ts";
-import type { Channel } from "./channel.ts";
-import { RadioLife } from "./life.ts";
-import type { RadioWorldOptions } from "./options.ts";
-import { endpointOf } from "./port.ts";
-import type { Radio } from "./radio.ts";
+import type { RadioWorldOptions, WorldAir, WorldRadio } from "./options.ts";
 import { controlOf, delaysOf, sharesOf, type RadioResult } from "./result.ts";
 
 const POLL_MS = 10_000;
@@ -37,7 +33,7 @@ const WIRE: EdgeParams = {
 export class RadioWorld {
   readonly time = new SimTime();
   readonly nodes: SimNode[] = [];
-  readonly air: Air;
+  readonly air: WorldAir;
   readonly wires: Edge[] = [];
   readonly faults: string[] = [];
   readonly ledger: Ledger;
@@ -60,7 +56,7 @@ export class RadioWorld {
     const random = (this.#random = seededRandom(options.seed));
     const { time } = this;
     const fork = () => seededRandom(random.below(2 ** 32));
-    this.air = new Air(options, time, fork());
+    this.air = options.newAir?.(options, time, fork()) ?? new Air(options, time, fork());
     this.#makeNodes(random);
     for (const [a, b] of options.wires ?? []) this.#addWire(a, b, fork());
     this.#crashes = seededRandom(options.seed * 15_486_071 + 4);
@@ -84,7 +80,7 @@ export class RadioWorld {
     };
   }
 
-  get channel(): Channel {
+  get channel(): WorldAir["channel"] {
     return this.air.channel;
   }
 
@@ -92,7 +88,7 @@ export class RadioWorld {
     return this.air.airtime;
   }
 
-  get radios(): readonly (Radio | undefined)[] {
+  get radios(): readonly (WorldRadio | undefined)[] {
     return this.air.radios;
   }
 
@@ -126,8 +122,9 @@ export class RadioWorld {
     // What is saved up, and the frame that uses up the last of it.
     const mostMs = burstMs + ownShare * this.time.nowMs + 2 * this.channel.airtimeOf(mtu, "all");
     for (const [node, radio] of this.radios.entries()) {
-      const kinds = radio === undefined ? [] : [...(this.airtime.byNode.get(radio.address)?.values() ?? [])];
-      const ms = kinds.reduce((sum, one) => sum + one, 0);
+      const kinds = radio === undefined ? [] : [...(this.airtime.byNode.get(radio.address) ?? [])];
+      // What a device says by itself is not the node's.
+      const ms = kinds.reduce((sum, [kind, one]) => sum + (kind === "device" ? 0 : one), 0);
       if (ms > mostMs) this.#fault(`n${node} was on the air for ${ms} ms, at most ${mostMs}`);
     }
   }
@@ -209,7 +206,7 @@ export class RadioWorld {
   }
 
   #makeNodes(random: Random): void {
-    const { nodes: count, seed, mtu } = this.#options;
+    const { nodes: count, seed } = this.#options;
     for (let index = 0; index < count; index++) {
       const radio = this.radios[index];
       const location = `R${String.fromCharCode(65 + (index % 26))}${String.fromCharCode(65 + Math.floor(index / 26))}`;
@@ -228,16 +225,7 @@ export class RadioWorld {
             ...(radio === undefined
               ? {}
               : {
-                  transport: (life) =>
-                    new RadioLife({
-                      life,
-                      radio,
-                      time: this.time,
-                      mtu,
-                      airtime: this.airtime,
-                      versionMax: this.#options.versionOf?.(index),
-                      seed: (seed * 10_007 + index) * 1_009 + lives++,
-                    }),
+                  transport: (life) => this.air.newLife(life, (seed * 10_007 + index) * 1_009 + lives++),
                 }),
           },
           (other) => this.nodes[other]!,
@@ -295,11 +283,7 @@ export class RadioWorld {
     const mesh = node.mesh!;
     for (const [a, b] of isConfigured ? peers : [])
       if (a === node.index)
-        mesh.hints.add(
-          "static",
-          { endpoint: endpointOf(this.radios[b]!.address), permanent: true },
-          "operator",
-        );
+        mesh.hints.add("static", { endpoint: this.air.endpointOf(b), permanent: true }, "operator");
     if (!introduced) return;
     for (const other of this.nodes)
       if (other !== node && other.mesh !== undefined) {
