@@ -67,3 +67,9 @@ export const builtinPlugins = [
   row("service", "telex", () => import("../plugins/service-telex/index.ts")),
   row("service", "radio", () => import("../plugins/service-radio/index.ts")),
 ] as const;
+
+/** What the command line does with a Meshtastic radio that no node has. */
+export const loadRadioSetup = async () => {
+  await import("./kernel/schema-language.ts");
+  return await import("../plugins/service-radio/setup/index.ts");
+};

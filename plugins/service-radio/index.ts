@@ -3,7 +3,8 @@
  * no mesh but the radio's. Specified by docs/meshtastic.md.
  */
 import { definePlugin, GodwitError, type PluginContext } from "@godwit/sdk";
-import { formatPlace, radioConfig, type RadioPlace } from "./config.ts";
+import { formatPlace, keysOf, radioConfig, type RadioPlace } from "./config.ts";
+import { Keyring } from "./keyring.ts";
 import { RadioSession } from "./session.ts";
 import { bitsPerSecond, slotMs } from "./lora.ts";
 import { costsOf, idOf, whySilent } from "./state.ts";
@@ -29,7 +30,10 @@ export const radioPlugin = (openWire: OpenPlace) =>
     sdk: "^0.1.0",
     permissions: ["net.tcp", "serial:*", "service.offer:*"],
     config: radioConfig,
-    start(ctx, { connect }) {
+    start(ctx, options) {
+      const { connect } = options;
+      const keyring = new Keyring(keysOf(options));
+      const read = ctx.counter("read", "packets that were read by the keys of this node", ["by"]);
       const ignored = ctx.counter("ignored", "what a radio said that was passed over", ["reason"]);
       const refused = ctx.counter("refused", "packets that were not handed to the radio", ["reason"]);
       const packets = ctx.counter("packets", "packets that the radio handed over");
@@ -62,9 +66,19 @@ export const radioPlugin = (openWire: OpenPlace) =>
         changed: () => tell(),
         packet: (packet) => {
           packets.add();
-          users.tellPacket(packet);
+          const seen = keyring.read(packet, (reason) => ignored.add(1, { reason }));
+          if (seen.readBy !== undefined) read.add(1, { by: seen.readBy.by });
+          users.tellPacket(seen.packet, {
+            source: connect.kind,
+            readBy: seen.readBy,
+            numberProof: keyring.proofOf(packet.from),
+          });
         },
         ignored: (reason) => ignored.add(1, { reason }),
+        keyed(number, publicKey) {
+          const reason = keyring.learn(number, publicKey);
+          if (reason !== undefined) ignored.add(1, { reason });
+        },
       });
       const users: Users = new Users({
         session,
@@ -129,6 +143,8 @@ function stateOf(session: RadioSession, place: Parameters<typeof formatPlace>[0]
             longName: facts.longName,
             shortName: facts.shortName,
             firmware: facts.firmware,
+            board: facts.board,
+            role: facts.role,
             isLicensed: facts.isLicensed,
             signs: facts.additions.hasSignatures,
             region: facts.region?.name ?? null,

@@ -33,6 +33,15 @@ export const PRESETS = {
   16: modem("MediumTurbo", 9, 500_000, 5),
 } as const satisfies Readonly<Record<number, Modem>>;
 
+/** Undefined: one that is not known here. */
+export const presetOf = (number: number): Modem | undefined =>
+  (PRESETS as Readonly<Record<number, Modem>>)[number];
+
+/** By its name or that of the definitions: LongFast, LONG_FAST, in any case. Undefined: none is called so. */
+export const presetNumber = (name: string): number | undefined => numberOf(PRESETS, name);
+
+export const presetNames = (): string[] => Object.values(PRESETS).map(({ name }) => name);
+
 export interface Region {
   readonly name: string;
   /** Share of any hour that a station may send, 0 to 1. */
@@ -72,6 +81,21 @@ const REGIONS: Readonly<Record<number, Region>> = {
   29: region("EU_866", 0.025),
   32: region("EU_N_868", 0.1),
 };
+
+/** Undefined: none is called so, or its rules are not known here. */
+export const regionNumber = (name: string): number | undefined => numberOf(REGIONS, name);
+
+export const regionNames = (): string[] => Object.values(REGIONS).map(({ name }) => name);
+
+function numberOf(
+  rows: Readonly<Record<number, { readonly name: string }>>,
+  name: string,
+): number | undefined {
+  const plain = (text: string) => text.replaceAll(/[_ -]/g, "").toLowerCase();
+  const found = Object.entries(rows).find(([, row]) => plain(row.name) === plain(name));
+  return found === undefined ? undefined : Number(found[0]);
+}
+
 /** Region of 2.4 GHz, where a preset has another bandwidth by the same name. */
 const LORA_24 = 13;
 const WIDE_HZ: Readonly<Record<number, number>> = {

@@ -4,7 +4,7 @@ const PUBLIC_KEY = Buffer.from("d4f1bb3a20290759f0bcffabcf4e6901", "hex");
 const KEY_BYTES = 32;
 
 /** Of a channel as it is configured, to the key that is used; no bytes: none is. */
-function expandPsk(psk: Uint8Array): Uint8Array {
+export function expandPsk(psk: Uint8Array): Uint8Array {
   if (psk.length === 0 || (psk.length === 1 && psk[0] === 0)) return new Uint8Array(0);
   if (psk.length === 1) {
     const key = Uint8Array.from(PUBLIC_KEY);

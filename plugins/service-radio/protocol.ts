@@ -2,15 +2,16 @@
  * Messages between a client and a radio, over the official definitions. Owns reading what comes without ever throwing, and what of newer firmware
  * is not in the definitions yet; unknown fields of a packet stay in it. Nothing here is believed: callers judge.
  */
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import { Mesh, Telemetry } from "@meshtastic/protobufs";
 
 export type FromRadio = Mesh.FromRadio;
 export type MeshPacket = Mesh.MeshPacket;
+export type Data = Mesh.Data;
 
 /** `FromRadio.lockdown_status` and `LockdownStatus.state` of 2.8. */
 const LOCKDOWN_FIELD = 18;
-/** Fields of FromRadio that are known to exist. What has others only is noise that happens to be a message. */
+/** Numbers of fields that may exist. What has others is noise that happens to be a message. */
 const FIELDS_MAX = 32;
 /** `DeviceMetadata.has_xeddsa` of 2.8. */
 const SIGNS_FIELD = 14;
@@ -24,18 +25,14 @@ interface Unknown {
 }
 
 /** Undefined: no such message. */
-export function decodeFromRadio(body: Uint8Array): FromRadio | undefined {
-  const message = tryRead(() => fromBinary(Mesh.FromRadioSchema, body));
-  const unknown: readonly Unknown[] = message?.$unknown ?? [];
-  return unknown.some(({ no }) => no > FIELDS_MAX) ? undefined : message;
-}
+export const decodeFromRadio = (body: Uint8Array): FromRadio | undefined => known(Mesh.FromRadioSchema, body);
 
 /** Undefined: nothing that a packet is. The bytes stay the caller's. */
 export const decodePacket = (bytes: Uint8Array): MeshPacket | undefined =>
   tryRead(() => fromBinary(Mesh.MeshPacketSchema, bytes));
 
-export const decodeData = (bytes: Uint8Array): Mesh.Data | undefined =>
-  tryRead(() => fromBinary(Mesh.DataSchema, bytes));
+/** What is unknown there stays in it. */
+export const decodeData = (bytes: Uint8Array): Data | undefined => known(Mesh.DataSchema, bytes);
 
 export const decodeRouting = (bytes: Uint8Array): Mesh.Routing | undefined =>
   tryRead(() => fromBinary(Mesh.RoutingSchema, bytes));
@@ -47,6 +44,12 @@ export const decodeUser = (bytes: Uint8Array): Mesh.User | undefined =>
   tryRead(() => fromBinary(Mesh.UserSchema, bytes));
 
 export const encodePacket = (packet: MeshPacket): Uint8Array => toBinary(Mesh.MeshPacketSchema, packet);
+
+function known<T extends DescMessage>(schema: T, bytes: Uint8Array): MessageShape<T> | undefined {
+  const message = tryRead(() => fromBinary(schema, bytes));
+  const unknown: readonly Unknown[] = message?.$unknown ?? [];
+  return unknown.some(({ no }) => no > FIELDS_MAX) ? undefined : message;
+}
 
 function tryRead<T>(read: () => T): T | undefined {
   try {

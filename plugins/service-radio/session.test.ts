@@ -31,6 +31,7 @@ function bench(options: FakeRadioOptions = {}, ether = new FakeEther()) {
     changed: () => {},
     packet: (packet) => void packets.push(packet),
     ignored: (reason) => void ignored.push(reason),
+    keyed: () => {},
   });
   const abort = new AbortController();
   const running = session.run(abort.signal);

@@ -87,6 +87,8 @@ export interface SessionDeps {
   /** Borrowed. From the radio's own queue as well, which it sends after a handshake. */
   packet(packet: MeshPacket): void;
   ignored(reason: Ignored): void;
+  /** Borrowed: the key that the radio knows a node by. */
+  keyed(number: number, publicKey: Uint8Array): void;
 }
 
 export class RadioSession {
@@ -339,6 +341,7 @@ export class RadioSession {
     if (user === undefined) return;
     if (numberProof(num, user.publicKey) === "other" && this.#hasKeyedNumbers)
       this.#deps.ignored("node_number");
+    this.#deps.keyed(num, user.publicKey);
     this.nodes.renew(num, { number: num, longName: user.longName, publicKey: user.publicKey.slice() });
   }
 
@@ -432,7 +435,7 @@ export class RadioSession {
   }
 }
 
-async function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
+export async function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
   const { promise, resolve } = Promise.withResolvers<void>();
   const timer = clock.after(delayMs, resolve);

@@ -2,7 +2,7 @@
  * What a radio has said of itself, as plain data: what a handshake collects, and what users of the session and people are shown of it. Holds no key of a
  * channel beyond the moment in which its hash is made.
  */
-import { Channel, type Config, type Mesh } from "@meshtastic/protobufs";
+import { Channel, Config, Mesh } from "@meshtastic/protobufs";
 import { frameMs } from "./lora.ts";
 import { channelHash, isPublicPsk, numberOfKey } from "./names.ts";
 import {
@@ -38,6 +38,10 @@ export interface RadioFacts {
   readonly longName: string;
   readonly shortName: string;
   readonly firmware: string;
+  /** As the definitions call it: HELTEC_V3. */
+  readonly board: string;
+  /** CLIENT, ROUTER and so on. */
+  readonly role: string;
   readonly isLicensed: boolean;
   readonly additions: Additions;
   readonly modem: Modem | undefined;
@@ -74,6 +78,8 @@ export class Draft {
       longName: words(user.longName),
       shortName: words(user.shortName),
       firmware: words(metadata!.firmwareVersion),
+      board: Mesh.HardwareModel[metadata!.hwModel] ?? `number ${metadata!.hwModel}`,
+      role: Config.Config_DeviceConfig_Role[metadata!.role] ?? `number ${metadata!.role}`,
       isLicensed: user.isLicensed || isAmateurRegion(lora!.region),
       additions: { hasSignatures: hasSignatures(metadata!), hasPkc: metadata!.hasPKC },
       modem,

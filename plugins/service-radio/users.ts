@@ -11,6 +11,7 @@ import {
 } from "@godwit/sdk";
 import { BoundedMap } from "@godwit/sdk/bounded";
 import { z } from "zod/mini";
+import type { ReadBy } from "./keyring.ts";
 import { encodePacket, type MeshPacket } from "./protocol.ts";
 import type { RadioSession, Refusal } from "./session.ts";
 
@@ -48,6 +49,15 @@ const sending = z.strictObject({
   rank: z._default(z.int().check(z.minimum(0), z.maximum(4)), 4),
   lifetimeMs: z._default(z.int().check(z.minimum(1_000), z.maximum(LIFETIME_MS_MAX)), 600_000),
 });
+
+/** How a packet came, beside what it says itself. */
+export interface Origin {
+  readonly source: "serial" | "tcp";
+  /** By which of this node's keys it was read; undefined: its source read it, or nobody did. */
+  readonly readBy: ReadBy | undefined;
+  /** Whether the sender's number is that of the key it is known by. */
+  readonly numberProof: "key" | "other" | "unknown";
+}
 
 export interface UsersDeps {
   readonly session: RadioSession;
@@ -96,13 +106,13 @@ export class Users {
     for (const user of this.#users) this.#tell(user, { json });
   }
 
-  tellPacket(packet: MeshPacket): void {
+  tellPacket(packet: MeshPacket, origin: Origin): void {
     const { payloadVariant } = packet;
     const data = payloadVariant.case === "decoded" ? payloadVariant.value : undefined;
     for (const user of this.#users) {
       if (user.ports !== "all" && (data === undefined || !user.ports.has(data.portnum))) continue;
       const bytes = user.isRaw ? encodePacket(packet) : (data?.payload ?? new Uint8Array(0));
-      this.#tell(user, { json: { t: "packet", ...metaOf(packet) }, bytes });
+      this.#tell(user, { json: { t: "packet", ...metaOf(packet, origin) }, bytes });
     }
   }
 
@@ -168,14 +178,19 @@ export class Users {
 const invalid = (message: string) =>
   new GodwitError("GODWIT_REQUEST_INVALID", message, { kind: "protocol", retry: "never" });
 
-function metaOf(packet: MeshPacket) {
+function metaOf(packet: MeshPacket, { source, readBy, numberProof }: Origin) {
   const { payloadVariant } = packet;
   const data = payloadVariant.case === "decoded" ? payloadVariant.value : undefined;
   return {
     from: packet.from,
     to: packet.to,
     id: packet.id,
-    channel: packet.channel,
+    source,
+    readBy: readBy?.by ?? null,
+    // By its index in the radio; what was read here is of none there.
+    channel: readBy === undefined ? packet.channel : null,
+    channelName: readBy?.by === "channel" ? readBy.name : null,
+    numberProof,
     port: data?.portnum ?? null,
     requestId: data?.requestId ?? 0,
     hopLimit: packet.hopLimit,

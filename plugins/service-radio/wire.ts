@@ -1,6 +1,6 @@
 /** How a radio is reached: bytes both ways. Owns opening by the words of the configuration, and nothing of what the bytes mean. */
 import type { Socket } from "bun";
-import { type Clock, GodwitError, type PluginSerial, StreamCore } from "@godwit/sdk";
+import { type Clock, GodwitError, type PluginSerial, type SerialLine, StreamCore } from "@godwit/sdk";
 import { claimDescriptor } from "@godwit/sdk/places";
 import { type Attempt, dialAny, resolveHost } from "@godwit/sdk/tcp";
 
@@ -36,14 +36,15 @@ interface Medium {
   close(): void;
 }
 
-/** The node opens the line, which is this plugin's alone meanwhile. */
+/** The node opens the line, which is this plugin's alone meanwhile. `modem`: set then, where opening left both on. */
 export const openLine =
-  (path: string, serial: PluginSerial): OpenWire =>
+  (path: string, serial: PluginSerial, modem?: Parameters<SerialLine["set"]>[0]): OpenWire =>
   async (handlers, signal) => {
     signal.throwIfAborted();
     const line = await serial.open({ path, baudRate: BAUD_RATE }, signal).catch((cause: unknown) => {
       throw signal.aborted ? signal.reason : unreachable(path, cause);
     });
+    if (modem !== undefined) await line.set(modem);
     return wireOver(line, handlers, "the radio was unplugged");
   };
 

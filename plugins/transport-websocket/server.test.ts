@@ -45,6 +45,8 @@ test("whatever is not for us gets 404 and the end, a browser too", async () => {
   for (const text of [
     upgrade("Origin: http://127.0.0.1\r\n"),
     upgrade("", "/other"),
+    upgrade("", "/godwit2"),
+    upgrade("", "/godwit/x"),
     upgrade().replace(PROTOCOL, "chat"),
     upgrade().replace("127.0.0.1", "evil.example"),
     "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
@@ -132,4 +134,62 @@ test("of a hundred thousand pings in one write the last of each piece is answere
   await answered;
   expect(heard.length).toBeLessThan(2 * 10_000);
   socket.destroy();
+});
+
+const until = async (isSo: () => boolean): Promise<void> => {
+  while (!isSo()) await new Promise<void>((resolve) => setImmediate(resolve));
+};
+/** Somebody who keeps its own end open, whatever comes; `isGone` when ours is gone for certain. */
+function stubborn(port: number, text = "") {
+  const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+  const seen = { socket, heard: "", isGone: false };
+  socket.on("connect", () => text !== "" && socket.write(text));
+  socket.on("data", (bytes: Buffer) => (seen.heard += bytes.toString("latin1")));
+  socket.on("error", () => {});
+  socket.on("close", () => (seen.isGone = true));
+  return seen;
+}
+
+test("who was refused and does not go is cut off after a second", async () => {
+  const { port, clock } = listen();
+  const one = stubborn(port, "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+  await until(() => one.heard.includes("404"));
+  // It goes on talking: its own end is open. What it says then is answered by nothing but a reset.
+  await clock.advance(1_001);
+  await until(() => (one.isGone ? true : (one.socket.write("more"), false)));
+});
+
+test("who breaks the rules of frames is cut off", async () => {
+  const { port, seen } = listen();
+  const one = stubborn(port, upgrade());
+  await until(() => seen.pipes.length === 1);
+  const closed = Promise.withResolvers<unknown>();
+  seen.pipes[0]!.open({ data() {}, drain() {}, closed: (error) => closed.resolve(error) });
+  // A frame of a client that is not masked.
+  one.socket.write(Uint8Array.of(0x82, 1, 7));
+  await closed.promise;
+  await until(() => one.isGone);
+});
+
+test("who has proven itself makes room for nobody, and a stranger that goes leaves its place to others", async () => {
+  const { port, seen } = listen();
+  const proven = stubborn(port, upgrade());
+  await until(() => seen.pipes.length === 1);
+  seen.pipes[0]!.open({ data() {}, drain() {}, closed() {} });
+  seen.pipes[0]!.proven();
+  // As many as may be, who go again before others come.
+  for (let round = 0; round < 2; round++) {
+    const some = Array.from({ length: STRANGERS_PER_SOURCE_MAX / 2 + 20 }, () => stubborn(port));
+    await until(() => some.every(({ socket }) => !socket.connecting));
+    for (const { socket } of some) socket.destroy();
+    await until(() => some.every(({ isGone }) => isGone));
+    // Accepted after them, so that all of them are gone.
+    await say(port, "GET / HTTP/1.1\r\n\r\n");
+  }
+  expect(seen.refused).toBe(0);
+  const crowd = Array.from({ length: STRANGERS_PER_SOURCE_MAX + 20 }, () => stubborn(port));
+  await until(() => seen.refused >= 20);
+  await until(() => crowd.filter(({ isGone }) => isGone).length >= 20);
+  expect([proven.isGone, seen.pipes[0]!.bufferedBytes]).toEqual([false, 0]);
+  for (const { socket } of [...crowd, proven]) socket.destroy();
 });

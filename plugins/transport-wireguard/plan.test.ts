@@ -154,3 +154,31 @@ describe("what changes", () => {
     ).toEqual([{ publicKey: key(1), presharedKey: null }]);
   });
 });
+
+test("nobody takes the key of a device that the operator let in, nor this node's own", () => {
+  const guests = [{ name: "phone", publicKey: key(7), address: "fd00::7" }];
+  const { peers, conflicts } = planPeers(
+    input({ candidates: [node("a", 7), node("b", 99), node("c", 1)], guests }),
+  );
+  expect(peers.map(({ publicKey, id }) => [publicKey, id])).toEqual([
+    [key(1), "c"],
+    [key(7), undefined],
+  ]);
+  expect(conflicts).toEqual([
+    "node a claims a key that is another's",
+    "node b claims a key that is another's",
+  ]);
+});
+
+test("a device has a bounded number of peers: 1,024, plain devices among them, and the rest is said", () => {
+  const keyOf = (number: number) => {
+    const bytes = new Uint8Array(32);
+    new DataView(bytes.buffer).setUint32(0, number);
+    return keyText(bytes);
+  };
+  const candidates = Array.from({ length: 1_100 }, (_, i) => node(`n${i}`, 0, { publicKey: keyOf(i + 1) }));
+  const guests = [{ name: "phone", publicKey: key(7), address: "fd00::7" }];
+  const { peers, conflicts } = planPeers(input({ candidates, guests }));
+  expect([peers.length, peers.at(-1)!.publicKey]).toEqual([1_024, key(7)]);
+  expect(conflicts).toEqual(["more than 1024 peers: the rest has no WireGuard"]);
+});

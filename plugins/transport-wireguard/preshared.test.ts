@@ -1,8 +1,10 @@
 import { expect, test } from "bun:test";
+import { createHmac, hkdfSync } from "node:crypto";
 import type { Log } from "@godwit/sdk";
 import { FakePeers, ManualClock, seededRandom } from "@godwit/sdk/testkit";
-import { Preshared, type StoredPair } from "./preshared.ts";
-import { clamped, keyText, publicKeyOf } from "./keys.ts";
+import type { Secret } from "@godwit/sdk/secret";
+import { Preshared, PresharedKind, type StoredPair } from "./preshared.ts";
+import { agree, clamped, keyText, publicKeyOf } from "./keys.ts";
 
 const HOUR_MS = 3_600_000;
 const silent: Log = { debug() {}, info() {}, warn() {}, error() {}, child: () => silent };
@@ -179,4 +181,119 @@ test("who lost its keys asks for new ones", async () => {
   await settle();
   const [second, other] = keys();
   expect([second?.equals(first), second?.equals(other)]).toEqual([false, true]);
+});
+
+/** One end whose words the test carries; `saving` is what a save waits for. */
+function single(id: string, byte: number, far: { id: string; publicKey: string }) {
+  const secret = clamped(new Uint8Array(32).fill(byte));
+  const clock = new ManualClock();
+  const end = { said: [] as Uint8Array[], saved: [] as object[], saving: Promise.resolve() };
+  const preshared = new Preshared({
+    ...{ self: id, secret, clock, random: seededRandom(byte), log: silent, stored: {} },
+    save: async (pairs) => {
+      end.saved.push(pairs);
+      await end.saving;
+    },
+    send: (_to, message) => end.said.push(message) > 0,
+    keyOf: () => far.publicKey,
+    proven() {},
+    changed() {},
+  });
+  const kinds = () => end.said.map((message) => message[0]);
+  return { id, secret, publicKey: keyText(publicKeyOf(secret)), clock, preshared, end, kinds };
+}
+const [aId, bId] = ["a".repeat(52), "b".repeat(52)];
+const publicOf = (byte: number) => keyText(publicKeyOf(clamped(new Uint8Array(32).fill(byte))));
+function two() {
+  const a = single(aId, 1, { id: bId, publicKey: publicOf(2) });
+  const b = single(bId, 2, { id: aId, publicKey: publicOf(1) });
+  return { a, b };
+}
+
+/** What a member says that holds its key and keeps to no rule. */
+function say(
+  from: string,
+  to: string,
+  secret: Secret,
+  farKey: string,
+  kind: number,
+  nonce: Uint8Array,
+  material = new Uint8Array(0),
+) {
+  const body = Buffer.concat([Uint8Array.of(kind), nonce, publicKeyOf(secret), material]);
+  const shared = agree(secret, new Uint8Array(Buffer.from(farKey, "base64")))!;
+  const key = new Uint8Array(hkdfSync("sha256", shared, "", "godwit wireguard mac 1", 32));
+  return Buffer.concat([body, createHmac("sha256", key).update(`${from}\0${to}\0`).update(body).digest()]);
+}
+
+test("a preshared key is on the disk before the other end hears of it", async () => {
+  const { a, b } = two();
+  a.preshared.tend(bId, b.publicKey, true, 0);
+  await a.preshared.settled();
+  expect(a.kinds()).toEqual([PresharedKind.offer]);
+  const disk = Promise.withResolvers<void>();
+  b.end.saving = disk.promise;
+  b.preshared.onMessage(aId, a.end.said[0]!);
+  while (b.end.saved.length === 0) await new Promise<void>((resolve) => setImmediate(resolve));
+  for (let i = 0; i < 20; i++) await new Promise<void>((resolve) => setImmediate(resolve));
+  expect(b.kinds()).toEqual([]);
+  disk.resolve();
+  await b.preshared.settled();
+  expect(b.kinds()).toEqual([PresharedKind.answer]);
+});
+
+test("the smaller id offers: an offer of the larger one is not answered", async () => {
+  const { a, b } = two();
+  a.preshared.tend(bId, b.publicKey, true, 0);
+  await a.preshared.settled();
+  const [offer] = a.end.said;
+  const material = new Uint8Array(offer!.subarray(49, 49 + 1_184));
+  a.preshared.onMessage(
+    bId,
+    say(bId, aId, b.secret, a.publicKey, PresharedKind.offer, new Uint8Array(16), material),
+  );
+  await a.preshared.settled();
+  expect([a.kinds(), a.end.saved]).toEqual([[PresharedKind.offer], []]);
+  // The same words of whom may offer are answered.
+  b.preshared.onMessage(
+    aId,
+    say(aId, bId, a.secret, b.publicKey, PresharedKind.offer, new Uint8Array(16), material),
+  );
+  await b.preshared.settled();
+  expect(b.kinds()).toEqual([PresharedKind.answer]);
+});
+
+test("a confirmation confirms what was answered, and ends no offer", async () => {
+  const { a, b } = two();
+  a.preshared.tend(bId, b.publicKey, true, 0);
+  await a.preshared.settled();
+  const [offer] = a.end.said;
+  a.preshared.onMessage(
+    bId,
+    say(bId, aId, b.secret, a.publicKey, PresharedKind.confirm, offer!.subarray(1, 17)),
+  );
+  await a.preshared.settled();
+  b.preshared.onMessage(aId, offer!);
+  await b.preshared.settled();
+  a.preshared.onMessage(bId, b.end.said[0]!);
+  await a.preshared.settled();
+  expect(a.kinds()).toEqual([PresharedKind.offer, PresharedKind.confirm]);
+  expect(a.preshared.keyFor(b.publicKey)).toBeDefined();
+});
+
+test("a handshake by the old key does not make an end of it while a new one is in question", async () => {
+  const { a, b, tend, settle, keys, clock } = pair();
+  tend();
+  await settle();
+  const [first] = keys();
+  a.preshared.confirmed(b.publicKey, first!);
+  await clock.advance(25 * HOUR_MS);
+  b.preshared.confirmed(a.publicKey, first!);
+  tend();
+  await settle();
+  expect(keys()[0]?.equals(first)).toBe(false);
+  a.preshared.confirmed(b.publicKey, first!);
+  await settle();
+  const kept = a.saved[b.publicKey]!;
+  expect([kept.current, kept.next !== undefined]).toEqual([keyText(first!.reveal()), true]);
 });

@@ -89,6 +89,11 @@ describe("errors", () => {
     "logs --socket /nowhere/at/all/node.sock",
     "config check --config FOLDER/bad.toml",
     "init --config FOLDER/new.toml --state-dir FOLDER/s --listen 4860",
+    "radio setup --port ttyUSB0",
+    "radio setup --host a b",
+    "radio setup --host 192.0.2.7 --region Mars",
+    "radio setup --host 192.0.2.7 --channel twelve-bytes",
+    "radio setup --confirm !0a1b2c3d",
   ])("godwit %s", async (line) => {
     const words = line.replaceAll("FOLDER", folder).split(" ");
     const asks = !words.includes("--socket") && !["config", "init"].includes(words[0]!);

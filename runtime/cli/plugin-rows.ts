@@ -32,6 +32,31 @@ export const pluginRows: readonly CommandSpec[] = [
   row("wg rotate", "", none, "give this node a new WireGuard key", async () => (await wg()).rotate, {
     transport: ofTransport,
   }),
+  row(
+    "radio setup",
+    "",
+    none,
+    "find a Meshtastic radio, say what it is, propose its tables; changes nothing unasked",
+    async () => (await import("./commands/radio-setup.ts")).setup,
+    {
+      port: { value: "PATH", help: "its serial port, best by its name under /dev/serial/by-id" },
+      host: { value: "HOST[:PORT]", help: "a radio on the network; port 4403 unless said" },
+      channel: {
+        value: "NAME",
+        help: 'the channel to use; by default the first one with a key of its own, else "godwit"',
+      },
+      key: {
+        value: "file:PATH",
+        help: "its key, as another setup left it (or credential:NAME, env:NAME); by default a new one",
+      },
+      region: { value: "NAME", help: "where the radio is, such as EU_868 or US; never guessed" },
+      preset: { value: "NAME", help: "such as LongFast or MediumFast; by default as it is" },
+      name: { value: "NAME", help: "of the tables, instead of radio and lora" },
+      yes: { help: "add the tables to the configuration without asking" },
+      "write-device": { help: "change the radio as shown, after a yes" },
+      confirm: { value: "NUMBER", help: "the yes to --write-device, of the radio with that number" },
+    },
+  ),
   row("radio list", "", none, "the radios of this node", async () => (await radio()).list, watched),
   row(
     "radio show",

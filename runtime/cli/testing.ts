@@ -19,6 +19,8 @@ export interface CliResult {
 export interface CliSetup {
   readonly env?: Readonly<Record<string, string>>;
   readonly stdin?: string | Uint8Array;
+  /** Whether `stdin` is typed; by default somebody is there who types nothing, or a pipe. */
+  readonly isStdinTty?: boolean;
   readonly isStdoutTty?: boolean;
   /** Of that terminal. */
   readonly columns?: number;
@@ -44,7 +46,7 @@ export async function runForTest(argv: readonly string[], setup: CliSetup = {}):
     async *stdin() {
       yield Buffer.from((setup.stdin ?? "") as string);
     },
-    isStdinTty: setup.stdin === undefined,
+    isStdinTty: setup.isStdinTty ?? setup.stdin === undefined,
     isStdoutTty: setup.isStdoutTty ?? false,
     size: setup.columns === undefined ? undefined : { columns: setup.columns, rows: setup.rows ?? 24 },
     stderrColumns: setup.stderrColumns,

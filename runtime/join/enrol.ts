@@ -1,11 +1,12 @@
 /**
  * A newcomer's side of joining: over one session under an invitation it asks, and gets what makes it a member or the reason
- * why not. Owns the session until it answers. Specified by docs/protocol/join.md, "Enrolment".
+ * why not. On a shared channel what it says counts. Owns the session until it answers. Specified by docs/protocol/join.md, "Enrolment".
  */
 import type { Clock } from "@godwit/sdk";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import { shortId } from "../kernel/ids.ts";
-import type { Departure } from "../kernel/departure.ts";
+import type { Airtime } from "../kernel/airtime.ts";
+import { type Departure, noteDropped } from "../kernel/departure.ts";
 import { QUEUED_TIMEOUT_MS } from "../link/constants.ts";
 import { Repeating } from "../link/repeating.ts";
 import { isPaced, type Session } from "../link/types.ts";
@@ -26,7 +27,13 @@ const RESEND_MS = { fast: 1_000, medium: 5_000, slow: 30_000 } as const;
  * Rejects with GODWIT_INVITE_USED, GODWIT_INVITE_EXPIRED, GODWIT_INVITE_UNSURE, GODWIT_JOIN_REFUSED, GODWIT_TIMEOUT or
  * GODWIT_LINK_CLOSED. The session is closed when it settles.
  */
-export function enrol(session: Session, callsign: string | undefined, clock: Clock): Promise<EnrolGrant> {
+export function enrol(
+  session: Session,
+  callsign: string | undefined,
+  clock: Clock,
+  airtime: Airtime,
+): Promise<EnrolGrant> {
+  const budget = session.medium && airtime.of(session.medium);
   return new Promise((resolve, reject) => {
     const repeating = new Repeating({
       clock,
@@ -48,7 +55,10 @@ export function enrol(session: Session, callsign: string | undefined, clock: Clo
       fail(godwitError("GODWIT_TIMEOUT", "the member did not answer the request to join")),
     );
     const ask = (departure: Departure): void => {
-      session.send(encodeEnrolRequest(callsign ?? ""), departure);
+      const request = encodeEnrolRequest(callsign ?? "");
+      // A link that was made for it asks, owed or not: without it all of it was in vain.
+      if (budget?.takeFrame(request.length, "handshakes", "mail") === false) return noteDropped(departure);
+      session.send(request, departure);
       session.flush();
       if (session.isReliable) repeating.stop();
     };

@@ -14,12 +14,19 @@ import { enrol } from "./enrol.ts";
 import type { Peer } from "../peer/peer.ts";
 import { RecordBook } from "../membership/records.ts";
 import { Hub } from "../kernel/hub.ts";
-import { Enrolment, type EnrolmentDeps, type EnrolmentEvents, type LiveSecret } from "./enrolment.ts";
+import {
+  Enrolment,
+  ENROLMENTS_MAX,
+  type EnrolmentDeps,
+  type EnrolmentEvents,
+  type LiveSecret,
+} from "./enrolment.ts";
 import { doorId } from "../kernel/testing.ts";
 import { REDEMPTIONS_MAX } from "./redemptions.ts";
 import { emptyStore } from "../store/testing.ts";
 import type { Store } from "../store/types.ts";
 import { FrameType } from "../wire/constants.ts";
+import { decodeEnrolRefuse, encodeEnrolRequest, EnrolRefusal } from "../wire/join-messages.ts";
 import { testTime } from "../time/testing.ts";
 import { noRegard } from "../trust/testing.ts";
 
@@ -233,7 +240,7 @@ test("one newcomer gets the secrets, a second with the same token is told that i
   const come = (id: typeof first) => {
     const { atMember, atNewcomer } = sessions(invite, id);
     enrolment.serve(atMember);
-    return enrol(atNewcomer, "DUN-B", clock).then(
+    return enrol(atNewcomer, "DUN-B", clock, new Airtime(clock)).then(
       ({ secrets, records }) => ({ secrets, count: records.length }),
       codeOf,
     );
@@ -248,19 +255,40 @@ test("one newcomer gets the secrets, a second with the same token is told that i
   enrolment.stop();
 });
 
+const medium: Medium = {
+  name: "radio",
+  rateBitsPerSecond: 1_000,
+  airtimeMs: (bytes) => bytes * 8,
+  utilisation: 0,
+  broadcastBytesMax: 200,
+  broadcast: () => true,
+  listen() {},
+};
+
+test("what a newcomer asks on a shared channel counts as control there, and is not said for what there is not", async () => {
+  const clock = new ManualClock(WALL_MS);
+  const airtime = new Airtime(clock);
+  const budget = airtime.of(medium);
+  const wire = sessions(undefined, generateIdentity(random).id, false);
+  // Nobody answers: it is said again each second.
+  const ended = enrol({ ...wire.atNewcomer, medium }, "DUN-B", clock, airtime).catch(codeOf);
+  await clock.advance(3_500);
+  expect(wire.ends[1]!.sent).toBe(4);
+  expect(budget.sums.handshakes.usedMs).toBeGreaterThanOrEqual(4 * 8 * "DUN-B".length);
+  // It owes what a link may owe at most.
+  budget.charge(10 * budget.linkMs, "handshakes");
+  const refused = budget.sums.handshakes.refused;
+  await clock.advance(3_500);
+  expect(wire.ends[1]!.sent).toBe(4);
+  expect(budget.sums.handshakes.refused).toBeGreaterThan(refused);
+  await clock.advance(10_000);
+  expect(await ended).toBe("GODWIT_TIMEOUT");
+});
+
 test("what a member tells a newcomer on a shared channel counts as control there: the grant, and each refusal", async () => {
   const clock = new ManualClock(WALL_MS);
   const airtime = new Airtime(clock);
   const { enrolment } = member(clock, [configured], { airtime: () => airtime });
-  const medium: Medium = {
-    name: "radio",
-    rateBitsPerSecond: 1_000,
-    airtimeMs: (bytes) => bytes * 8,
-    utilisation: 0,
-    broadcastBytesMax: 200,
-    broadcast: () => true,
-    listen() {},
-  };
   const budget = airtime.of(medium);
   const invite = inviteIn(enrolment.issue({ ttlMs: HOUR_MS, uses: 1 }).token);
   const come = async (of: typeof invite | undefined) => {
@@ -275,7 +303,7 @@ test("what a member tells a newcomer on a shared channel counts as control there
         return atMember.send(frame);
       },
     });
-    const outcome = await enrol(atNewcomer, "DUN-B", clock).then(() => "granted", codeOf);
+    const outcome = await enrol(atNewcomer, "DUN-B", clock, new Airtime(clock)).then(() => "granted", codeOf);
     return [outcome, bytes > 0 && budget.sums.handshakes.usedMs - before >= bytes * 8];
   };
   expect(await come(invite)).toEqual(["granted", true]);
@@ -302,7 +330,9 @@ test("a newcomer that a member has no more place for is told so, and its operato
   const invite = inviteIn(enrolment.issue({ ttlMs: HOUR_MS, uses: 1 }).token);
   const { atMember, atNewcomer } = sessions(invite, generateIdentity(random).id);
   enrolment.serve(atMember);
-  const error = await enrol(atNewcomer, "DUN-B", clock).catch((thrown: GodwitError) => thrown);
+  const error = await enrol(atNewcomer, "DUN-B", clock, new Airtime(clock)).catch(
+    (thrown: GodwitError) => thrown,
+  );
   expect(error).toMatchObject({
     code: "GODWIT_JOIN_REFUSED",
     message: expect.stringContaining("can remember no more used invitations"),
@@ -321,7 +351,7 @@ test("a neighbour without room for the word that an invitation was used hears it
   const invite = inviteIn(enrolment.issue({ ttlMs: HOUR_MS, uses: 1 }).token);
   const { atMember, atNewcomer } = sessions(invite, generateIdentity(random).id);
   enrolment.serve(atMember);
-  await enrol(atNewcomer, "DUN-B", clock);
+  await enrol(atNewcomer, "DUN-B", clock, new Airtime(clock));
   // Too narrow a link, then a wide one without room.
   enrolment.onWritable(peer);
   Object.assign(peer, { frameBytesMax: 61_440 });
@@ -343,7 +373,7 @@ test("a newcomer learns which secret is the newer one and when the other ends", 
   const invite = inviteIn(enrolment.issue({ ttlMs: HOUR_MS, uses: 1 }).token);
   const { atMember, atNewcomer } = sessions(invite, generateIdentity(random).id);
   enrolment.serve(atMember);
-  const { secrets, lives } = await enrol(atNewcomer, "DUN-B", clock);
+  const { secrets, lives } = await enrol(atNewcomer, "DUN-B", clock, new Airtime(clock));
   expect(secrets).toEqual([NEXT, SECRET]);
   expect(lives).toEqual([
     { generation: 3, retiresInMs: undefined, signature },
@@ -360,10 +390,10 @@ test("over datagrams a lost request is repeated; a member that says nothing is g
   const wire = sessions(invite, id, false);
   wire.lost.count = 2;
   enrolment.serve(wire.atMember);
-  const granted = enrol(wire.atNewcomer, undefined, clock);
+  const granted = enrol(wire.atNewcomer, undefined, clock, new Airtime(clock));
   await clock.advance(2_100);
   expect((await granted).secrets).toEqual([SECRET]);
-  const silent = enrol(sessions(invite, id).atNewcomer, undefined, clock).catch(codeOf);
+  const silent = enrol(sessions(invite, id).atNewcomer, undefined, clock, new Airtime(clock)).catch(codeOf);
   await clock.advance(10_001);
   expect(await silent).toBe("GODWIT_TIMEOUT");
   enrolment.stop();
@@ -383,4 +413,62 @@ test("a session under an invitation that asks for anything else is a protocol er
     await Promise.resolve();
   }
   enrolment.stop();
+});
+
+describe("what newcomers may ask for", () => {
+  /** A session under an invitation, whose far end is played by the test. */
+  function newcomer(invite: ReturnType<typeof inviteIn>) {
+    let handlers: SessionHandlers | undefined;
+    const sent: Uint8Array[] = [];
+    const one = {
+      invite,
+      remote: generateIdentity(random).id,
+      linkClass: "fast",
+      answerMs: 0,
+      isClosed: false,
+      frameBytesMax: 61_440,
+      flush() {},
+      open: (given: SessionHandlers) => void (handlers = given),
+      send: (frame: Uint8Array) => sent.push(frame.slice()) > 0,
+      close() {
+        one.isClosed = true;
+        handlers?.closed(undefined);
+      },
+    };
+    return {
+      one,
+      session: one as unknown as Session,
+      sent,
+      ask: (frame: Uint8Array) => handlers!.frame(frame),
+    };
+  }
+
+  test("only so many are enrolled at once: the next hears that this node is busy, until one is done", () => {
+    const { enrolment } = member(new ManualClock(WALL_MS));
+    const invite = inviteIn(enrolment.issue({ ttlMs: HOUR_MS, uses: 100 }).token);
+    const crowd = Array.from({ length: ENROLMENTS_MAX }, () => newcomer(invite));
+    for (const { session } of crowd) enrolment.serve(session);
+    expect(crowd.map(({ one }) => one.isClosed)).not.toContain(true);
+    const late = newcomer(invite);
+    enrolment.serve(late.session);
+    expect([late.one.isClosed, late.sent.map((frame) => decodeEnrolRefuse(frame))]).toEqual([
+      true,
+      [EnrolRefusal.busy],
+    ]);
+    crowd[0]!.session.close();
+    const next = newcomer(invite);
+    enrolment.serve(next.session);
+    expect(next.one.isClosed).toBe(false);
+  });
+
+  test("one asks only so often: then its session is closed", () => {
+    const { enrolment } = member(new ManualClock(WALL_MS));
+    const invite = inviteIn(enrolment.issue({ ttlMs: HOUR_MS, uses: 1 }).token);
+    const { one, session, ask } = newcomer(invite);
+    enrolment.serve(session);
+    for (let n = 0; n < 64; n++) ask(encodeEnrolRequest("DUN-B"));
+    expect(one.isClosed).toBe(false);
+    ask(encodeEnrolRequest("DUN-B"));
+    expect(one.isClosed).toBe(true);
+  });
 });

@@ -6,6 +6,7 @@ import type { Clock, DialTerms, Pipe, Random } from "@godwit/sdk";
 import { verifySignature, type Identity } from "../identity/keys.ts";
 import { decodeRecord, type NodeRecord } from "../identity/record.ts";
 import { hasIdPrefix, type Token, type TokenAddress } from "../identity/token.ts";
+import { Airtime } from "../kernel/airtime.ts";
 import { sleep } from "../kernel/clock.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import { shortId, type NodeId } from "../kernel/ids.ts";
@@ -67,16 +68,19 @@ export async function joinOver(deps: JoinDeps, identity: Identity, host: JoinDia
   const over = new AbortController();
   const stop = AbortSignal.any([over.signal, signal]);
   const failed: Attempt[] = [];
+  // Its budget of control before it is a node; somebody waits for it, as for a link that mail wants.
+  const airtime = new Airtime(clock);
+  airtime.isForMail = () => true;
   let joined: Joined | undefined;
   /** One enrolment at a time: a second one beside it would only burn the invitation elsewhere too. */
   let turn: Promise<unknown> = Promise.resolve();
   const attempt = async (address: TokenAddress, index: number): Promise<void> => {
     try {
       if (index > 0) await sleep(clock, index * STAGGER_MS, stop);
-      const session = await connect(deps, identity, host, address, stop);
+      const session = await connect({ ...deps, airtime }, identity, host, address, stop);
       const mine = turn.then(async () => {
         if (joined !== undefined || stop.aborted) return session.close();
-        joined = await finish(deps, identity, session, address);
+        joined = await finish({ ...deps, airtime }, identity, session, address);
         over.abort();
       });
       turn = mine.catch(() => {});
@@ -93,8 +97,18 @@ export async function joinOver(deps: JoinDeps, identity: Identity, host: JoinDia
   throw verdictOf(failed);
 }
 
+interface OnChannels {
+  readonly airtime: Airtime;
+}
+
 async function connect(
-  { token, clock, random, places }: Pick<JoinDeps, "token" | "clock" | "random" | "places">,
+  {
+    token,
+    clock,
+    random,
+    places,
+    airtime,
+  }: Pick<JoinDeps, "token" | "clock" | "random" | "places"> & OnChannels,
   identity: Identity,
   host: JoinDialer,
   { endpoint }: TokenAddress,
@@ -118,6 +132,7 @@ async function connect(
         clock,
         random,
         guard: new HandshakeGuard(clock, random),
+        airtime,
         hideIdentity: pipe.isAnonymous === true,
         ...(token.membership === undefined ? {} : { invite: token.membership }),
       },
@@ -132,7 +147,13 @@ async function connect(
 
 /** In a closed mesh the invitation proves that a member answered, whichever it is; in an open one only its id does. */
 async function finish(
-  { token, callsign, clock, places }: Pick<JoinDeps, "token" | "callsign" | "clock" | "places">,
+  {
+    token,
+    callsign,
+    clock,
+    places,
+    airtime,
+  }: Pick<JoinDeps, "token" | "callsign" | "clock" | "places"> & OnChannels,
   identity: Identity,
   session: Session,
   { endpoint, idPrefix }: TokenAddress,
@@ -152,7 +173,7 @@ async function finish(
       );
     return { id, member, secrets: [], lives: [], peers: [...new Set(first)], callsigns: [] };
   }
-  const { secrets, records, lives } = await enrol(session, callsign ?? token.callsign, clock);
+  const { secrets, records, lives } = await enrol(session, callsign ?? token.callsign, clock, airtime);
   const known = records.flatMap((bytes) => readRecord(bytes, token.network));
   // They become this node's own configuration, which nobody judges any more: addresses only, that may be dialled on their owners' word.
   const others = known

@@ -296,6 +296,12 @@ export const errorCodes = {
     "mail came in the older form from a node that has sessions: it is dropped, because whoever has a prekey could forge it",
   ),
   GODWIT_SEAL_FORGED: entry("protocol", "never", 400, "mail of a session does not open: forged or damaged"),
+  GODWIT_RADIO_UNUSABLE: entry(
+    "transport",
+    "later",
+    503,
+    "no radio was found, or it does not answer as one of Meshtastic does, or did not take a change; the message says what to do",
+  ),
 } as const satisfies Record<string, CodeEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;

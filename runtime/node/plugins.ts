@@ -15,6 +15,8 @@ import {
 } from "../plugin/installed.ts";
 import { type PluginPackage } from "../plugin/package/package.ts";
 import { builtinPlugins } from "../registry.ts";
+
+export { loadRadioSetup } from "../registry.ts";
 import type { ReadConfig } from "./reload.ts";
 
 /** What can run: built-in plugins that the configuration names, and all others. Never changes: a reload reads another one. */

@@ -4,7 +4,17 @@ import { ReceivingKeys } from "../identity/session-keys.ts";
 import { sealInSession } from "../identity/session-seal.ts";
 import type { NodeId } from "../kernel/ids.ts";
 import { bytesOf } from "../link/fixture.ts";
-import { type Bundle, BundleKind, encodeBundleHeader, makeBundle } from "../wire/bundle.ts";
+import {
+  type Bundle,
+  BundleKind,
+  encodeBundleFrame,
+  encodeBundleHeader,
+  encodeChunk,
+  encodeCustodyAck,
+  encodeOffer,
+  encodeWant,
+  makeBundle,
+} from "../wire/bundle.ts";
 import { LIFETIME_DEFAULT_MS } from "../wire/constants.ts";
 import { compactStart, contextOf, encodeCompact, FAILOVER_DELAY_USUAL_MS } from "../wire/mail-compact.ts";
 import { encodeSessionReceipts, type InnerMessage } from "../wire/message.ts";
@@ -24,7 +34,12 @@ const headerOf = (kind: number, source: NodeId, destination: NodeId) => ({
 });
 
 /** A text by the recipient's callsign, as its sender writes it once the session is kept, and before. */
-function insideOf(id: NodeId, kind: "session" | "oneShot", machines: readonly NodeId[]): Uint8Array {
+function insideOf(
+  id: NodeId,
+  kind: "session" | "oneShot",
+  machines: readonly NodeId[],
+  textBytes = TEXT_BYTES,
+): Uint8Array {
   const isShared = machines.length > 0;
   const first: InnerMessage = {
     ...{
@@ -34,7 +49,7 @@ function insideOf(id: NodeId, kind: "session" | "oneShot", machines: readonly No
       createdAtMs: 1_800_000_000_000,
     },
     ...{ machines, failoverDelayMs: isShared ? FAILOVER_DELAY_USUAL_MS : 0 },
-    ...{ subject: "", contentType: "text/plain; charset=utf-8", body: bytesOf(TEXT_BYTES, 0x41) },
+    ...{ subject: "", contentType: "text/plain; charset=utf-8", body: bytesOf(textBytes, 0x41) },
   };
   const later = {
     ...first,
@@ -136,3 +151,59 @@ test.each([
   // What docs/protocol/slow.md says: more flags, how many, the check, two for each; alone also its address.
   expect(took).toEqual([...more]);
 });
+
+/** Both ways, bytes and datagrams of 200: sent whole, in pieces below the link, and offered, wanted and sent in chunks that fit a datagram. */
+test.each([
+  [300, [363, 3], [587, 6]],
+  [1_000, [1_079, 7], [1_407, 10]],
+  [4_000, [4_139, 22], [4_977, 29]],
+] as const)(
+  "a text of %d bytes costs less whole than offered and in chunks",
+  async (bytes, whole, offered) => {
+    const link = await openCompactPair([stations[0]!, stations[1]!], { wire: { mtu: 200 } });
+    const { near, far, advance } = link;
+    const [from, to] = [stations[0]!.id, stations[1]!.id];
+    const known = message(from, to, 1, "session");
+    await sendAcknowledged(link, known, { remainingMs: 1_000, hops: 0 });
+    const made = (n: number) => {
+      const header = headerOf(BundleKind.message, from, to);
+      const key = new ReceivingKeys(bytesOf(32, 7)).key(n);
+      const binding = { network: "telex", from, to, associated: encodeBundleHeader(header) };
+      const inside = insideOf(to, "session", [], bytes);
+      return makeBundle(
+        header,
+        sealInSession({ id: bytesOf(8, 5), agreed: undefined, counter: n, key }, binding, inside),
+      );
+    };
+    const took = async (say: () => void) => {
+      const before = [near.pipe.sent.length, far.pipe.sent.length];
+      say();
+      await advance(5_000);
+      const sent = [...near.pipe.sent.slice(before[0]), ...far.pipe.sent.slice(before[1])];
+      return [sent.reduce((sum, { length }) => sum + length, 0), sent.length];
+    };
+    const add = (...all: number[][]) =>
+      all.reduce((sum, one) => [sum[0]! + one[0]!, sum[1]! + one[1]!], [0, 0]);
+    const journey = { remainingMs: LIFETIME_DEFAULT_MS - 5_000, hops: 0, trace: [] };
+    await took(() => near.collector.session.send(encodeBundleFrame(made(2), journey)));
+    const inPieces = add(
+      await took(() => near.collector.session.send(encodeBundleFrame(made(3), journey))),
+      await took(() => far.collector.session.send(encodeCustodyAck([made(3).id]))),
+    );
+    const { id, header, sealed } = made(4);
+    const offer = { id, journey, header, sealedBytes: sealed.length, sums: undefined };
+    const chunks: Uint8Array[] = [];
+    for (let at = 0; at < sealed.length; at += 160)
+      chunks.push(encodeChunk(id, at, sealed.subarray(at, at + 160)));
+    const inChunks = add(
+      await took(() => near.collector.session.send(encodeOffer(offer))),
+      await took(() => far.collector.session.send(encodeWant(id, 0, sealed.length))),
+      await took(() => {
+        for (const chunk of chunks) near.collector.session.send(chunk);
+      }),
+      await took(() => far.collector.session.send(encodeCustodyAck([id]))),
+    );
+    // What docs/protocol/slow.md says.
+    expect([inPieces, inChunks]).toEqual([[...whole], [...offered]]);
+  },
+);

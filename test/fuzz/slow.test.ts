@@ -396,9 +396,9 @@ test("path frames in any order make no route that nobody proved, and no more fra
       expect(reachable.filter((id) => ![A, B, C].includes(id))).toEqual([]);
       const seconds = (rig.clock.monotonicMs() - fromMs) / 1_000;
       const kinds = new Set<number>([3, 4, 5]);
-      const said = rig.sent.slice(before).filter(({ frame }) => frame[0] === 0x10 && kinds.has(frame[1]!));
+      const frames = rig.sent.slice(before).filter(({ frame }) => frame[0] === 0x10 && kinds.has(frame[1]!));
       // Of three neighbours what they may have looked at, each to three; own questions to four, at their pace.
-      expect(said.length).toBeLessThanOrEqual(
+      expect(frames.length).toBeLessThanOrEqual(
         3 * (8 + seconds / 30) + 3 * (4 + seconds / 30) + 4 * (8 + seconds / 60),
       );
     }),

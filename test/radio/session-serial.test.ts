@@ -43,6 +43,7 @@ test("a radio on a serial line is known, lost when it is unplugged, and known ag
     changed: () => {},
     packet: () => {},
     ignored: () => {},
+    keyed: () => {},
   });
   const abort = new AbortController();
   const running = session.run(abort.signal);

@@ -1,10 +1,13 @@
 /** `godwit radio`: the radios of this node, what each is, and what it takes of the air. */
+import { asGodwitError } from "../../kernel/errors.ts";
+import { ApiProblem } from "../client.ts";
 import type { CommandContext, CommandModule } from "../command.ts";
 import { exitCodes } from "../command.ts";
+import type { RadioReport } from "../radio-words.ts";
 import * as render from "../render.ts";
 import { stateColumn, table } from "../table-text.ts";
 
-interface RadioAnswer {
+export interface NodeRadio {
   readonly name: string;
   readonly where: string;
   readonly phase: string;
@@ -23,6 +26,9 @@ interface RadioAnswer {
     readonly id: string;
     readonly longName: string;
     readonly firmware: string;
+    /** Not of a node of an earlier release. */
+    readonly board?: string;
+    readonly role?: string;
     readonly region: string | null;
     readonly preset: string | null;
     readonly signs: boolean;
@@ -44,7 +50,7 @@ interface PluginsBody {
 const seconds = (ms: number): string => `${(ms / 1_000).toFixed(1)} s`;
 const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
 
-async function radios(context: CommandContext): Promise<RadioAnswer[]> {
+async function radios(context: CommandContext): Promise<NodeRadio[]> {
   const client = await context.client();
   const { plugins } = (await client.call<PluginsBody>("GET", "/mesh/plugins")).value;
   const wanted = context.args[0];
@@ -57,12 +63,52 @@ async function radios(context: CommandContext): Promise<RadioAnswer[]> {
   return Promise.all(
     asked.map(async (instance) => {
       const json = { request: "show", input: {}, instance };
-      return (await client.call<RadioAnswer>("POST", "/plugins/radio/requests", { json })).value;
+      return (await client.call<NodeRadio>("POST", "/plugins/radio/requests", { json })).value;
     }),
   );
 }
 
-function print(context: CommandContext, found: readonly RadioAnswer[], text: string): number {
+/** Undefined: no node answers, or this user may not ask it. */
+export async function radiosOfNode(context: CommandContext): Promise<readonly NodeRadio[] | undefined> {
+  try {
+    return await radios({ ...context, args: [] });
+  } catch (error) {
+    if (error instanceof ApiProblem || !NO_NODE.has(asGodwitError(error).code)) throw error;
+    return undefined;
+  }
+}
+
+const NO_NODE: ReadonlySet<string> = new Set([
+  "GODWIT_NODE_UNREACHABLE",
+  "GODWIT_FORBIDDEN",
+  "GODWIT_CONFIG_UNREADABLE",
+]);
+
+/** What a node says of its radio, as setup tells it. */
+export const nodeReport = ({ radio, restarts, trouble, phase }: NodeRadio, place: string): RadioReport => ({
+  place,
+  is_of_node: true,
+  number: radio?.id ?? null,
+  name: radio?.longName ?? "",
+  board: radio?.board ?? null,
+  role: radio?.role ?? null,
+  firmware: radio?.firmware ?? null,
+  signs: radio?.signs ?? false,
+  region: radio?.region ?? null,
+  preset: radio?.preset ?? null,
+  is_licensed: radio?.isLicensed ?? false,
+  is_locked: phase === "locked",
+  is_managed: false,
+  restarts,
+  may_not_send: trouble,
+  channels: (radio?.channels ?? []).map(({ index, name, isPublic }) => ({
+    index,
+    name,
+    is_public: isPublic,
+  })),
+});
+
+function print(context: CommandContext, found: readonly NodeRadio[], text: string): number {
   context.io.stdout(context.isJson ? `${JSON.stringify({ radios: found })}\n` : text);
   return exitCodes.fine;
 }
@@ -97,6 +143,7 @@ export const show: CommandModule = {
           ? []
           : [
               `  number     ${radio.id}  ${radio.longName}`,
+              ...(radio.board === undefined ? [] : [`  board      ${radio.board}, ${radio.role}`]),
               `  firmware   ${radio.firmware}${radio.signs ? ", signs what goes to all" : ""}`,
               `  on the air ${radio.region ?? "no region"}, ${radio.preset ?? "a preset that is not known"}${radio.isLicensed ? ", licensed (amateur) mode" : ""}`,
               ...radio.channels.map(

@@ -109,6 +109,40 @@ describe("a gateway and edge nodes", () => {
     expect(mailMs()).toBe(beforeMs);
   });
 
+  test("the same message prefers a fast way when one appears", () => {
+    const options: RadioWorldOptions = {
+      ...calm(9),
+      wires: [
+        [0, 1],
+        [1, 2],
+      ],
+      pair: () => [0, 2],
+      // Out of earshot from before the mail: all of it waits for the radio.
+      cellars: [{ node: 2, fromMs: 0, forMs: 24 * 3_600_000 }],
+      lifetimeMs: 12 * 3_600_000,
+      ...{ minutes: 20, drainMinutes: 13 * 60 },
+    };
+    const world = new RadioWorld(options);
+    const [, late] = world.wires;
+    late!.block("both");
+    const waiting = () =>
+      [...world.ledger.messages.values()].filter(({ deliveries }) => deliveries.length === 0);
+    let [before, mailMs] = [0, 0];
+    world.time.after(120 * 60_000, () => {
+      before = waiting().length;
+      mailMs = world.airtime.total.get("mail") ?? 0;
+      late!.unblock("both");
+    });
+    const result = world.run();
+    expect(result.faults).toEqual([]);
+    expect(before).toBe(result.sent);
+    expect(before).toBeGreaterThan(3);
+    expect(result.outcomes).toEqual({ delivered: result.sent });
+    // What may have been under way for the radio stays there; no more of it goes there.
+    expect((world.airtime.total.get("mail") ?? 0) - mailMs).toBeLessThan(1_000);
+    expect(result.delayP95Ms).toBeLessThan(2 * 3_600_000);
+  });
+
   test("what cannot be sent in time expires and is told", () => {
     const result = new RadioWorld({ ...calm(6), ownShare: 0.001, burstMs: 3_000 }).run();
     expect(result.faults).toEqual([]);
@@ -122,6 +156,35 @@ describe("a gateway and edge nodes", () => {
     expect(result.onTime).toBeLessThan(0.9);
     expect(result.delayP95Ms).toBeGreaterThan(20 * 3_600_000);
   });
+});
+
+/** Two islands of a gateway and an edge node, which do not hear each other: a wire between the gateways is cut for a day. */
+test("an island gets its mail after a day apart", () => {
+  const islandOf = (node: number) => node >> 1;
+  const world = new RadioWorld({
+    ...calm(3),
+    nodes: 4,
+    hasRadio: () => true,
+    wires: [[0, 2]],
+    hears: (a, b) => (islandOf(a) === islandOf(b) ? 12 : undefined),
+    peers: [
+      [1, 0],
+      [3, 2],
+    ],
+    pair: (random) => (random.float() < 0.5 ? [1, 3] : [3, 1]),
+    lifetimeMs: 48 * 3_600_000,
+    ...{ minutes: 20, drainMinutes: 50 * 60 },
+  });
+  const [cable] = world.wires;
+  const talkFromMs = 40 * 60_000;
+  world.time.after(talkFromMs, () => cable!.block("both"));
+  world.time.after(talkFromMs + 24 * 3_600_000, () => cable!.unblock("both"));
+  const result = world.run();
+  expect(result.faults).toEqual([]);
+  expect(result.sent).toBeGreaterThan(5);
+  expect(result.onTime).toBe(0);
+  expect(result.outcomes).toEqual({ delivered: result.sent });
+  expect(result.delayP50Ms).toBeGreaterThan(20 * 3_600_000);
 });
 
 /** Ways of several slow links, which nobody is told of before mail needs them. */
