@@ -289,6 +289,22 @@ test("a radio that the configuration has on another channel is asked for that on
   );
 });
 
+test("on a terminal its tables are dressed, and nothing that a radio says moves it", async () => {
+  const radio = newRadio({
+    name: "Roof\u001b[2J",
+    channels: [{ name: "a\u001b[31mb", psk: new Uint8Array(32) }],
+  });
+  const { path } = radio.openPty();
+  const { out } = await setup(["--port", path, "--region", "US"], {
+    ...typed("no\n"),
+    env: { TERM: "xterm" },
+  });
+  expect(out).toContain("\u001b[2mIN THE RADIO\u001b[0m");
+  expect(out).not.toContain("\ufffd");
+  const bare = out.replaceAll(/\p{Cc}\[(?:2|0)m/gu, "").replaceAll("\n", "");
+  expect(bare).not.toMatch(/\p{Cc}/u);
+});
+
 test("a key that was typed instead of its place is not repeated", async () => {
   const { code, err } = await setup([
     "--port",

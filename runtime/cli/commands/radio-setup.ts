@@ -309,7 +309,7 @@ class SetupRun {
       parts.push(`\n${changesText(plan.fields, paint)}`);
       if (key !== undefined)
         parts.push(
-          `the key ${key.isNew ? "is new, and will be kept in" : "is that of"} ${key.file}: other radios of this channel need the same one\n`,
+          `the key ${key.isNew ? "is new, and will be kept in" : "is that of"} ${safeLine(key.file)}: other radios of this channel need the same one\n`,
         );
     }
     if (plan.refusal !== undefined && before.facts !== undefined) parts.push(`\n${plan.refusal}\n`);
@@ -317,10 +317,10 @@ class SetupRun {
       parts.push("\nthe region is yours to say, with --region: none is guessed\n");
     parts.push(
       tables.text === ""
-        ? `\n${tables.path} has it already, as [services.${tables.service}] and [transports.${tables.transport}]\n`
-        : `\nfor ${tables.path}:\n\n${tomlText(tables.text)}\n\n`,
+        ? `\n${safeLine(tables.path)} has it already, as [services.${tables.service}] and [transports.${tables.transport}]\n`
+        : `\nfor ${safeLine(tables.path)}:\n\n${tomlText(tables.text)}\n\n`,
     );
-    return safeText(parts.join(""));
+    return parts.join("");
   }
 
   /** What the radio is afterwards: the same object where nothing was changed. */
@@ -368,7 +368,8 @@ class SetupRun {
     if (tables.text === "") return false;
     const isAsked = io.isStdinTty && io.isStdoutTty && !isJson && tables.whole !== undefined;
     const isWanted =
-      this.#context.isSet("yes") || (isAsked && (await this.#questions.isYes(`Add this to ${tables.path}?`)));
+      this.#context.isSet("yes") ||
+      (isAsked && (await this.#questions.isYes(`Add this to ${safeLine(tables.path)}?`)));
     if (!isWanted) return false;
     for (const warning of await writeTables(tables, env))
       if (!isJson) io.stderr(`warning: ${safeText(warning)}\n`);
