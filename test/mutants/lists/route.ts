@@ -234,4 +234,12 @@ export const mutants: readonly Mutant[] = [
     promise: "a route no better than what was advertised is not feasible: it may lead through this node",
     tests: ["runtime/route/table.test.ts"],
   },
+  {
+    id: "hold-time",
+    file: "runtime/route/sweep.ts",
+    find: "    if (this.#core.now() - destination.unreachableSinceMs < this.#core.limits.holdMs) return false;\n",
+    replace: "",
+    promise: "what is known of an unreachable node is held, or its old routes would loop",
+    tests: ["runtime/route/hostile.test.ts"],
+  },
 ];
