@@ -35,7 +35,7 @@ async function guarded(refused: readonly string[] = []) {
     (bytes: Buffer) => void seen.messages.push(decodeBencode(bytes) as ReadonlyMap<string, unknown>),
   );
   expect(await socket.listen([{ host: "127.0.0.1", port: 0, isIpv6Only: false }])).toBe("");
-  const [{ port }] = socket.ports as [{ port: number }];
+  const { port } = socket.ports[0]!;
   return { clock, socket, port, seen };
 }
 async function far(hostname = "127.0.0.1") {
@@ -61,7 +61,7 @@ async function ask({ socket }: Awaited<ReturnType<typeof guarded>>, to: Awaited<
   await until(() => to.got.length > before);
   return (decodeBencode(Buffer.from(to.got.at(-1)!)) as ReadonlyMap<string, Uint8Array>).get("t")!;
 }
-const answerOf = (t: Uint8Array, nodes = new Uint8Array(0)) =>
+const answerOf = (t: Uint8Array, nodes: Uint8Array = new Uint8Array(0)) =>
   encodeBencode({ t, y: "r", r: { id: THEIR, nodes } });
 
 test("only who was asked answers: the same words from another port are answers to nothing", async () => {
@@ -131,7 +131,7 @@ test("one answer names four nodes of one source, and none that is not to be aske
     ...Array.from({ length: 10 }, (_, n) => contact("198.51.100.7", n + 1)),
     ...[contact("192.0.2.66", 20), contact("203.0.113.5", 21), contact("192.0.2.1", 22)],
   ];
-  asked.say(answerOf(t, compactOf(named)), node.port);
+  asked.say(answerOf(t, Uint8Array.from(compactOf(named))), node.port);
   await until(() => node.seen.messages.length === 1);
   const nodes = (node.seen.messages[0]!.get("r") as ReadonlyMap<string, Uint8Array>).get("nodes");
   expect(contactsOf(nodes, 4).map(({ host, port }) => `${host} ${port}`)).toEqual([

@@ -4,25 +4,25 @@ import type { ServiceChannel, ServiceChannelHandlers, ServiceMessage, ServiceReq
 import { create } from "@bufbuild/protobuf";
 import { Mesh } from "@meshtastic/protobufs";
 import type { Outcome } from "./outbox.ts";
-import type { RadioSession, Refusal } from "./session.ts";
-import { Users } from "./users.ts";
+import type { Refusal } from "./session.ts";
+import { type Sender, Users } from "./users.ts";
 
 const OPENING = { version: 1, packets: [1] };
 
 /** A radio that takes what it is told to take, and users whose ends the test holds. */
 function rig() {
   const state = { answer: "taken" as Refusal | "taken", done: [] as ((outcome: Outcome) => void)[] };
-  const session = {
+  const sender = {
     send(_request: unknown, done: (outcome: Outcome) => void) {
       if (state.answer !== "taken") return state.answer;
       return { id: state.done.push(done) };
     },
     airtimeOf: () => 7,
-  } as unknown as RadioSession;
+  } as unknown as Sender;
   const refused: string[] = [];
   const counts = { cutOff: 0 };
   const users = new Users({
-    session,
+    sender,
     state: () => ({ ready: true }),
     refused: (reason) => void refused.push(reason),
     cutOff: () => void counts.cutOff++,
@@ -40,7 +40,7 @@ function rig() {
       close: () => void (end.isClosed = true),
       pause() {},
     } as unknown as ServiceChannel;
-    users.service.channel!(channel, {
+    void users.service.channel?.(channel, {
       ask: "use",
       json,
       consumer,
@@ -51,7 +51,7 @@ function rig() {
         json: { t: "send", tag, port: 1, to: 5, channel: 0, hopLimit: 3, ...more },
         bytes: Uint8Array.of(1, 2),
       });
-    return { end, say, leave: () => handlers!.closed() };
+    return { end, say, leave: () => handlers!.closed(undefined) };
   };
   return { users, open, state, refused, counts };
 }
@@ -63,9 +63,11 @@ const text = (portnum: number, from = 9) =>
     to: 5,
     payloadVariant: {
       case: "decoded",
-      value: create(Mesh.DataSchema, { portnum, payload: Uint8Array.of(1, 2, 3) }),
+      value: Object.assign(create(Mesh.DataSchema, { payload: Uint8Array.of(1, 2, 3) }), { portnum }),
     },
   });
+
+const HEARD = { source: "tcp", published: undefined, readBy: undefined, numberProof: "unknown" } as const;
 
 test("what one user has under way is bounded: 32, and each that is done makes room", () => {
   const { open, state } = rig();
@@ -99,10 +101,10 @@ test("a user that does not read is cut off and told no more, and holds up nobody
   const { users, open, counts } = rig();
   const [slow, other] = [open(), open(OPENING, "service.two")];
   slow.end.reads = false;
-  users.tellPacket(text(1));
+  users.tellPacket(text(1), HEARD);
   expect([slow.end.isClosed, counts.cutOff, users.count]).toEqual([true, 1, 1]);
   const told = slow.end.told.length;
-  users.tellPacket(text(1));
+  users.tellPacket(text(1), HEARD);
   expect([slow.end.told.length, other.end.told.length]).toEqual([told, 3]);
 });
 
@@ -124,7 +126,7 @@ test("a user is told of the ports that it asked for, and of others only when it 
     from: 9,
     payloadVariant: { case: "encrypted", value: Uint8Array.of(1) },
   });
-  for (const packet of [text(1), text(3), text(70), sealed]) users.tellPacket(packet);
+  for (const packet of [text(1), text(3), text(70), sealed]) users.tellPacket(packet, HEARD);
   const ports = (told: readonly unknown[]) =>
     (told as { t: string; port?: number | null }[]).filter(({ t }) => t === "packet").map(({ port }) => port);
   expect([ports(one.end.told), ports(all.end.told)]).toEqual([
