@@ -72,7 +72,7 @@ export async function openGround(deps: GroundDeps, hub: Teller<HubEvents>, scope
     log.warn("others may write to state_dir", { reason });
   const path = `${stateDir}/godwit.db`;
   exposeProcess({ metrics, clock, version: deps.version, stateDir, databasePath: path });
-  const database = await openSqliteStore({ path, log, clock, metrics });
+  const database = await openSqliteStore({ path, log, clock, metrics, readsAhead: true });
   const aside = asideFiles(path);
   for (const file of aside)
     log.warn("mail is kept aside", { file, advice: `stop the node and run godwit store take-in ${file}` });

@@ -24,6 +24,7 @@ const open = async () =>
     path: join(folder, "godwit.db"),
     log: silentLog,
     clock: systemClock,
+    readsAhead: true,
   }));
 const put = (key: string, meta: string): StoreOp => ({ op: "put", in: "setting", key, meta });
 const settings = async () => (await store!.load("setting")).map(({ key, meta }) => `${key}=${meta}`);

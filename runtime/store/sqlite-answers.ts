@@ -46,7 +46,7 @@ export class Answers {
     this.#thread = thread;
   }
 
-  /** For a store that was just opened. */
+  /** For a node whose store was just opened: damaged rows among them are set aside at once. */
   askAhead(): void {
     const entries: WireEntry[] = [
       ...WHOLE.map((collection) => ({ kind: "load", in: collection }) as const),

@@ -62,6 +62,8 @@ export interface SqliteStoreOptions {
   readonly bytesMax?: number;
   /** Size of the commit log, where there is none yet. Default: a share of what the disk holds. */
   readonly logBytes?: number;
+  /** What a start of a node loads is read before it is asked for; by default what nobody asks for is not read. */
+  readonly readsAhead?: boolean;
 }
 
 /** Ops and bytes after which a batch is not filled further; one commit alone may be larger. */
@@ -72,8 +74,7 @@ const reads: readonly Request["kind"][] = ["body", "piece", "read"];
 interface Pending {
   readonly request: Request;
   readonly ops: number;
-  /** Of a commit, in the log. */
-  readonly bytes: number;
+  readonly bytes: number; // Of a commit, in the log.
   readonly calledAtMs: number;
   resolve(value: unknown): void;
   reject(error: GodwitError): void;
@@ -141,7 +142,7 @@ export class SqliteStore implements Store {
     this.#opened = this.#thread
       .open(options.path, options.bytesMax)
       .then((plan) => this.#openLog(plan))
-      .then(() => this.#answers.askAhead());
+      .then(() => (options.readsAhead === true ? this.#answers.askAhead() : undefined));
     // Only `openSqliteStore` looks at it.
     this.#opened.catch(() => {});
   }
@@ -154,7 +155,6 @@ export class SqliteStore implements Store {
     this.#changed = changed;
   }
 
-  /** Settles once: whether the file could be opened. */
   get opened(): Promise<void> {
     return this.#opened;
   }
