@@ -131,7 +131,7 @@ test("one answer names four nodes of one source, and none that is not to be aske
     ...Array.from({ length: 10 }, (_, n) => contact("198.51.100.7", n + 1)),
     ...[contact("192.0.2.66", 20), contact("203.0.113.5", 21), contact("192.0.2.1", 22)],
   ];
-  asked.say(answerOf(t, compactOf(named)), node.port);
+  asked.say(answerOf(t, Uint8Array.from(compactOf(named))), node.port);
   await until(() => node.seen.messages.length === 1);
   const nodes = (node.seen.messages[0]!.get("r") as ReadonlyMap<string, Uint8Array>).get("nodes");
   expect(contactsOf(nodes, 4).map(({ host, port }) => `${host} ${port}`)).toEqual([

@@ -193,6 +193,38 @@ describe("a radio that", () => {
     expect(medium().broadcast(new Uint8Array(22))).toBe(false);
   });
 
+  test("is busier still gets alarms alone: mail waits in its pipe, is told of in any order, and none is lost", async () => {
+    const { air, door, host, turns, dial, medium } = await bench();
+    const { pipe, seen } = await dial();
+    const sent = () => air.sent.map(({ payload }) => payload[3]);
+    expect(medium().admits).toBe(4);
+    door.utilisation = 0.25;
+    door.tell();
+    await turns();
+    expect(medium().admits).toBe(2);
+    door.utilisation = 0.4;
+    door.tell();
+    await turns();
+    expect(medium().admits).toBe(0);
+    expect(host.health.at(-1)).toEqual({
+      state: "degraded",
+      reason: "the channel is busy (40 %): mail waits, alarms go",
+    });
+    pipe.write(Uint8Array.of(0x81, 1), 1);
+    pipe.write(Uint8Array.of(0x81, 2), 2);
+    pipe.write(Uint8Array.of(0x81, 3), 0);
+    await turns();
+    expect([sent(), seen.leftAt]).toEqual([[3], [2]]);
+    door.utilisation = 0.39;
+    door.tell();
+    await turns();
+    expect([sent(), seen.leftAt]).toEqual([
+      [3, 1, 2],
+      [2, 0, 0],
+    ]);
+    expect(host.health.at(-1)).toEqual({ state: "running" });
+  });
+
   test("answers nothing holds up its pipes, and bounds what waits", async () => {
     const { door, turns, dial } = await bench();
     door.answers = false;

@@ -2,7 +2,7 @@
  * One channel of one radio as it is now: its medium, its pipes, and what of the packets on our port belongs to which. It ends when the radio becomes another one, or
  * its channel does, and all of its pipes with it. What comes is from anybody: nothing is kept for a stranger before the node says so.
  */
-import type { Clock, Medium, MediumHeard, Pipe, PluginContext, Random } from "@godwit/sdk";
+import type { Clock, Medium, MediumHeard, Pipe, PluginContext, Random, Urgency } from "@godwit/sdk";
 import { GodwitError } from "@godwit/sdk";
 import { BoundedSet } from "@godwit/sdk/bounded";
 import { formatMeshtasticEndpoint, parseMeshtasticEndpoint } from "./endpoint.ts";
@@ -27,11 +27,12 @@ const SEEN_MAX = 512;
 /** One answer to records of connections that are not known in this time, ms. */
 const RESET_PACE_MS = 60_000;
 const SILENCE_CHECK_MS = 3_600_000;
-/** A channel that is busier gets no presence. */
-const QUIET_ABOVE = 0.25;
+/** From this utilisation on neither presence nor digests leave, and from the second one on alarms alone. */
+const QUIET_FROM = 0.25;
+const ALARMS_FROM = 0.4;
+const [ALARM, TEXT, RECEIPTS, PRESENCE, DIGESTS] = [0, 1, 2, 3, 4] as const satisfies Urgency[];
 /** Of a datagram of a link, and of what is said to all, in the queue of the radio's owner: it is worth nothing later. */
 const LIFETIME_MS = { pipe: 3_600_000, all: 600_000 } as const;
-const RANK = { pipe: 1, all: 3 } as const;
 
 /** Why a packet on our port was dropped; labels. */
 export type Dropped =
@@ -124,7 +125,7 @@ export class Air implements PipeAir {
   }
 
   /** Borrowed. False: there is no room. `done`: it is on its way, or dropped; not within. */
-  send(head: Head, to: number, bytes: Uint8Array, done: () => void): boolean {
+  send(head: Head, to: number, bytes: Uint8Array, urgency: Urgency | undefined, done: () => void): boolean {
     const { port, hops, channel } = this.#deps;
     const kind = to === BROADCAST ? "all" : "pipe";
     const packet = encodePacket(head, bytes);
@@ -133,7 +134,9 @@ export class Air implements PipeAir {
       for (const pipe of this.#pipes.values()) pipe.drainIfRoom();
     };
     return this.#scheduler.offer({
-      rank: RANK[kind],
+      rank: urgency ?? TEXT,
+      // Who is not told what it is for has been held back by who knew.
+      isAdmitted: () => urgency === undefined || urgency <= this.#admits,
       costMs: this.medium.airtimeMs(bytes.length, kind === "all" ? "all" : "one"),
       send: () => {
         const send = {
@@ -141,7 +144,7 @@ export class Air implements PipeAir {
           port,
           channel: channel.index,
           hopLimit: hops,
-          rank: RANK[kind],
+          rank: urgency ?? TEXT,
           lifetimeMs: LIFETIME_MS[kind],
         };
         return this.#deps.send(send, packet, finish);
@@ -184,6 +187,7 @@ export class Air implements PipeAir {
 
   #newMedium(): Medium {
     const { radio, instance, utilisation, hops } = this.#deps;
+    const admits = () => this.#admits;
     return {
       name: instance,
       rateBitsPerSecond: Math.max(1, radio.rateBitsPerSecond),
@@ -195,11 +199,14 @@ export class Air implements PipeAir {
       get utilisation() {
         return utilisation();
       },
+      get admits() {
+        return admits();
+      },
       broadcastBytesMax: DATAGRAM_BYTES_MAX,
       broadcast: (bytes) => {
         if (bytes.length > DATAGRAM_BYTES_MAX || this.#isBroadcasting || this.#isOver) return false;
-        if (utilisation() > QUIET_ABOVE) return false;
-        this.#isBroadcasting = this.send({ kind: "all" }, BROADCAST, bytes, () => {
+        if (this.#admits < PRESENCE) return false;
+        this.#isBroadcasting = this.send({ kind: "all" }, BROADCAST, bytes, PRESENCE, () => {
           this.#isBroadcasting = false;
         });
         return this.#isBroadcasting;
@@ -210,6 +217,16 @@ export class Air implements PipeAir {
         return tag === undefined || tag === this.tag;
       },
     };
+  }
+
+  /** So busy is the channel that mail waits, 0 to 1; undefined: it does not. */
+  get busy(): number | undefined {
+    return this.#admits === ALARM ? this.#deps.utilisation() : undefined;
+  }
+
+  get #admits(): Urgency {
+    const utilisation = this.#deps.utilisation();
+    return utilisation >= ALARMS_FROM ? ALARM : utilisation >= QUIET_FROM ? RECEIPTS : DIGESTS;
   }
 
   #add(direction: "inbound" | "outbound", number: number, connection: number): MeshtasticPipe {
@@ -228,7 +245,7 @@ export class Air implements PipeAir {
     const verdict = this.#deps.transport.screen(body, remote);
     if (verdict === undefined) return this.#deps.dropped("refused");
     if (verdict !== "open") {
-      const isTaken = this.send({ ...head, isFromDialler: false }, from, verdict, () => {});
+      const isTaken = this.send({ ...head, isFromDialler: false }, from, verdict, ALARM, () => {});
       if (!isTaken) this.#deps.dropped("full");
       return;
     }
@@ -243,7 +260,7 @@ export class Air implements PipeAir {
     this.#deps.dropped("reset");
     if (this.nowMs - this.#resetAtMs < RESET_PACE_MS) return;
     this.#resetAtMs = this.nowMs;
-    this.send({ kind: "reset" }, from, Uint8Array.of(headByte(head)), () => {});
+    this.send({ kind: "reset" }, from, Uint8Array.of(headByte(head)), ALARM, () => {});
   }
 
   /** Anybody may have said so in its name: the link over it comes again by itself. */

@@ -35,6 +35,7 @@ export default definePlugin({
       "own airtime that is not used yet, milliseconds; below 0: owed",
     );
     let state: RadioState | undefined;
+    let utilisation = 1;
     let air: Air | undefined;
     let goneTimer: Timer | undefined;
 
@@ -45,6 +46,8 @@ export default definePlugin({
     const door: RadioDoor = new RadioDoor(ctx, config.radio, config.port, {
       state: (next) => {
         state = next;
+        // What it was counts until a radio that is gone is back.
+        utilisation = next?.airtime.utilisation ?? utilisation;
         onState();
       },
       packet: (packet) => air?.hear(packet),
@@ -85,6 +88,11 @@ export default definePlugin({
         });
       }
       readiness.tell();
+      if (trouble === undefined && air.busy !== undefined)
+        ctx.health({
+          state: "degraded",
+          reason: `the channel is busy (${Math.round(100 * air.busy)} %): mail waits, alarms go`,
+        });
       ctx.transport.listening([air.endpoint]);
       saved.set(air.savedMs);
       air.again();
@@ -101,7 +109,7 @@ export default definePlugin({
         port: config.port,
         hops: config.hops,
         share: config.airtime_percent / 100,
-        utilisation: () => state?.airtime.utilisation ?? 1,
+        utilisation: () => utilisation,
         send: (send, payload, done) => door.send(send, payload, done),
         dropped: (reason) => dropped.add(1, { reason }),
       });

@@ -1,5 +1,5 @@
 /** A pipe to one far radio. Owns what was written and has not left; knows nothing of airtime, which is the scheduler's. */
-import type { Medium, Pipe, PipeDirection, PipeHandlers } from "@godwit/sdk";
+import type { Medium, Pipe, PipeDirection, PipeHandlers, Urgency } from "@godwit/sdk";
 import { formatMeshtasticEndpoint } from "./endpoint.ts";
 import type { Head } from "./wire.ts";
 
@@ -26,13 +26,8 @@ export interface PipeAir {
   readonly isFull: boolean;
   later(fn: () => void): void;
   /** Borrowed. False: there is no room. `done`: it is on its way, or dropped; not within. */
-  send(head: Head, to: number, bytes: Uint8Array, done: () => void): boolean;
+  send(head: Head, to: number, bytes: Uint8Array, urgency: Urgency | undefined, done: () => void): boolean;
   forget(pipe: MeshtasticPipe): void;
-}
-
-interface Written {
-  readonly bytes: number;
-  isGone: boolean;
 }
 
 export class MeshtasticPipe implements Pipe {
@@ -53,7 +48,7 @@ export class MeshtasticPipe implements Pipe {
   #handlers: PipeHandlers | undefined;
   #early: Uint8Array[] = [];
   /** Written and not told of, oldest first. */
-  readonly #written: Written[] = [];
+  readonly #written: { readonly bytes: number }[] = [];
   #wantsDrain = false;
   #state: "open" | "closed" | "told" = "open";
   #heardAtMs: number;
@@ -83,14 +78,11 @@ export class MeshtasticPipe implements Pipe {
     });
   }
 
-  write(bytes: Uint8Array): boolean {
+  write(bytes: Uint8Array, urgency?: Urgency): boolean {
     if (this.#state !== "open" || bytes.length > this.mtu) return true;
-    const written: Written = { bytes: bytes.length, isGone: false };
-    const gone = () => {
-      written.isGone = true;
-      this.#tellLeft();
-    };
-    const isTaken = this.#air.send(this.#head, this.number, bytes, () => {
+    const written = { bytes: bytes.length };
+    const gone = () => this.#tellLeft(written);
+    const isTaken = this.#air.send(this.#head, this.number, bytes, urgency, () => {
       this.#watchSilence();
       gone();
     });
@@ -143,11 +135,12 @@ export class MeshtasticPipe implements Pipe {
     if (this.#state === "open") this.#handlers!.data(bytes);
   }
 
-  #tellLeft(): void {
-    while (this.#written[0]?.isGone === true) {
-      this.bufferedBytes -= this.#written.shift()!.bytes;
-      if (this.#state === "open") this.#handlers?.left?.();
-    }
+  /** The urgent has left before what was written earlier. */
+  #tellLeft(written: { readonly bytes: number }): void {
+    const at = this.#written.indexOf(written);
+    this.#written.splice(at, 1);
+    this.bufferedBytes -= written.bytes;
+    if (this.#state === "open") this.#handlers?.left?.(at);
     this.drainIfRoom();
   }
 

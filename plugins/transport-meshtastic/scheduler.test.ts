@@ -10,10 +10,12 @@ function bench(share = 0.01, largestMs = 2_000) {
   const sent: number[] = [];
   let dropped = 0;
   let takes = true;
+  let admits = 4;
   const offer = (costMs: number, rank = 1, name = 0) =>
     scheduler.offer({
       costMs,
       rank,
+      isAdmitted: () => rank <= admits,
       send: () => {
         if (takes) sent.push(name);
         return takes;
@@ -27,6 +29,7 @@ function bench(share = 0.01, largestMs = 2_000) {
     offer,
     dropped: () => dropped,
     setTakes: (next: boolean) => void (takes = next),
+    setAdmits: (next: number) => void (admits = next),
   };
 }
 
@@ -79,6 +82,38 @@ describe("own airtime", () => {
     scheduler.again();
     clock.advance(1);
     expect([sent, scheduler.waiting]).toEqual([[1, 2], 0]);
+  });
+
+  test("what a busy channel does not admit waits until it does, and the urgent passes it", () => {
+    const { clock, offer, sent, scheduler, setAdmits } = bench();
+    setAdmits(0);
+    offer(10, 1, 1);
+    offer(10, 2, 2);
+    offer(10, 0, 3);
+    clock.advance(HOUR_MS);
+    expect([sent, scheduler.waiting]).toEqual([[3], 2]);
+    setAdmits(1);
+    scheduler.again();
+    clock.advance(1);
+    expect([sent, scheduler.waiting]).toEqual([[3, 1], 1]);
+    setAdmits(4);
+    scheduler.again();
+    clock.advance(1);
+    expect(sent).toEqual([3, 1, 2]);
+  });
+
+  test("an alarm has a place where all are taken, that of the last and least urgent, but not of another alarm", () => {
+    const { clock, offer, scheduler, dropped, setAdmits, sent } = bench();
+    setAdmits(-1);
+    while (offer(10, 2));
+    for (let i = 1; i <= WAITING_MAX; i++) expect(offer(10, 0, i)).toBe(true);
+    expect(offer(10, 0)).toBe(false);
+    clock.advance(1);
+    expect([scheduler.waiting, dropped()]).toEqual([WAITING_MAX, WAITING_MAX]);
+    setAdmits(0);
+    scheduler.again();
+    clock.advance(1);
+    expect(sent).toEqual(Array.from({ length: WAITING_MAX }, (_, i) => i + 1));
   });
 
   test("is bounded in what waits, and drops it in the end", () => {

@@ -16,6 +16,8 @@ export interface Waiting {
   readonly costMs: number;
   /** Smaller goes first. */
   readonly rank: number;
+  /** The channel is not too busy for it now. What is behind it in rank waits with it. */
+  isAdmitted(): boolean;
   /** It has its airtime. False: the radio does not take it now, and it waits on. */
   send(): boolean;
   /** It will not be sent. */
@@ -57,16 +59,22 @@ export class Scheduler {
     return this.#savedMs;
   }
 
-  /** False: there is no room, and nothing of it is called. Nothing is called within. */
+  /** False: there is no room, and nothing of it is called. Nothing of it is called within; what is less urgent and came last may give it its place, and is dropped. */
   offer(waiting: Waiting): boolean {
-    if (this.isFull || this.#isOver) return false;
+    if (this.#isOver) return false;
+    if (this.isFull) {
+      const last = this.#waiting.at(-1)!;
+      if (waiting.rank > 0 || last.rank === 0) return false;
+      this.#waiting.pop();
+      this.#clock.after(0, () => last.drop());
+    }
     const at = this.#waiting.findLastIndex(({ rank }) => rank <= waiting.rank);
     this.#waiting.splice(at + 1, 0, waiting);
     this.#arm(true);
     return true;
   }
 
-  /** The radio may take some again. */
+  /** The radio may take some again, or the channel admits more. */
   again(): void {
     this.#arm(true);
   }
@@ -83,7 +91,7 @@ export class Scheduler {
     else if (this.#timer !== undefined) return;
     this.#timer = undefined;
     const first = this.#waiting[0];
-    if (first === undefined || this.#isOver) return;
+    if (first === undefined || this.#isOver || !first.isAdmitted()) return;
     this.#timer = this.#clock.after(this.#waitMs(first), () => {
       this.#timer = undefined;
       this.#release();
@@ -97,6 +105,7 @@ export class Scheduler {
 
   #release(): void {
     for (let first = this.#waiting[0]; first !== undefined; first = this.#waiting[0]) {
+      if (!first.isAdmitted()) return;
       if (this.#waitMs(first) > ROUNDING_MS) return this.#arm(false);
       // Taken off before: what it calls may offer others.
       this.#waiting.shift();

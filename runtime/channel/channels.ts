@@ -1,5 +1,5 @@
 /** What the parts of a mesh see of the channels that all in earshot share. docs/protocol/slow.md */
-import type { Medium } from "@godwit/sdk";
+import type { Medium, Urgency } from "@godwit/sdk";
 import type { Airtime } from "../kernel/airtime.ts";
 import type { BackoffOptions } from "../kernel/backoff.ts";
 import type { NodeId } from "../kernel/ids.ts";
@@ -9,8 +9,11 @@ export interface Channels {
   readonly airtime: Airtime;
   /** A transport shares the channel among all endpoints of these schemes. Answers what ends it. */
   open(medium: Medium, schemes: readonly string[]): () => void;
-  /** Mail for the node waits, or goes by a gateway: `isStuck` where there is no way at all. Answers whether it is heard. */
-  want(id: NodeId, isStuck: boolean): boolean;
+  /**
+   * Mail for the node waits, or goes by a gateway: `isStuck` where there is no way at all. Answers whether it is heard. No call is made on a channel that does not admit
+   * mail of this `urgency` now; by default that of text.
+   */
+  want(id: NodeId, isStuck: boolean, urgency?: Urgency): boolean;
   /** Whether mail of this node waits because nobody here knows whom its address means: a gateway would. Asked whenever it matters. */
   awaitNames(areAwaited: () => boolean): void;
   /** Whether a link to that place is wanted now; of places on no shared channel always. */

@@ -2,7 +2,7 @@
  * What the store-and-forward parts share: their dependencies as seams, and the vocabulary of a bundle in custody.
  * docs/protocol/delivery.md is normative.
  */
-import type { Clock, Log, Random } from "@godwit/sdk";
+import type { Clock, Log, Random, Urgency } from "@godwit/sdk";
 import type { Departure } from "../kernel/departure.ts";
 import type { BundleId, MessageId, NodeId } from "../kernel/ids.ts";
 import type { FullTables } from "../kernel/full-tables.ts";
@@ -230,9 +230,12 @@ export interface HopChoice {
 
 /** The way to neighbours: routing decides, peers carry. */
 export interface Carrier {
-  /** Picks the neighbour for a bundle among those not in `avoid`; `shun` is taken only if no other is left. */
+  /**
+   * Picks the neighbour for a bundle among those not in `avoid`; `shun` is taken only if no other is left. Where a channel admits nothing of its urgency now none is
+   * picked; without one only ways count.
+   */
   nextHop(
-    bundle: { destination: NodeId; arrivedFrom: NodeId | undefined; bytes: number },
+    bundle: { destination: NodeId; arrivedFrom: NodeId | undefined; bytes: number; urgency?: Urgency },
     avoid: (id: NodeId) => boolean,
     shun: NodeId | undefined,
   ): HopChoice;

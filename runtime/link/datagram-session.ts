@@ -27,6 +27,7 @@ import {
   type Fragment,
   SentFragments,
 } from "./fragments.ts";
+import { ALARM } from "../wire/urgency.ts";
 import { openRecord, recordKey, releaseBuffer, sealRecord, takeBuffer, type RecordKey } from "./records.ts";
 import type { Epoch } from "./rekey.ts";
 import { Repeating } from "./repeating.ts";
@@ -119,7 +120,7 @@ export class DatagramSession extends LinkSession {
     const { mtu } = this.params.pipe;
     if (this.#cut === undefined || record.length <= mtu) return this.write(record);
     const pieces = cutRecord(record, this.#format.counterBytes, mtu);
-    const departures = this.#cut.sent.keep(pieces);
+    const departures = this.#cut.sent.keep(pieces, this.urgency);
     for (const [index, piece] of pieces.entries())
       this.write(piece, index === pieces.length - 1, departures[index]);
   }
@@ -182,8 +183,8 @@ export class DatagramSession extends LinkSession {
 
   #sendMissing(came: Uint8Array): void {
     const { mtu, answerMs = 0 } = this.params.pipe;
-    for (const { datagram, departure } of this.#cut?.sent.missing(came, answerMs) ?? [])
-      if (datagram.length <= mtu) this.write(datagram, false, departure);
+    for (const { datagram, departure, urgency } of this.#cut?.sent.missing(came, answerMs) ?? [])
+      if (datagram.length <= mtu) this.write(datagram, false, departure, urgency);
   }
 
   protected keep(datagram: Uint8Array): void {
@@ -349,7 +350,7 @@ export class DatagramSession extends LinkSession {
         this.params.counters.sessionsUnconfirmed++;
         return this.end(godwitError("GODWIT_HANDSHAKE_TIMEOUT", "the far end never confirmed the session"));
       }
-      if (message3 !== undefined) this.write(message3);
+      if (message3 !== undefined) this.write(message3, true, undefined, ALARM);
       this.sendControl(ControlKind.confirm, NO_BYTES, departure);
     });
   }

@@ -2,10 +2,9 @@
  * What was written to one pipe and has not left yet. Most pipes take a datagram and it is gone; one of a radio keeps it until its budget of airtime
  * allows, and tells when it has left. Owns no timer. docs/protocol/slow.md "Timers"
  */
-import type { Pipe } from "@godwit/sdk";
+import type { Pipe, Urgency } from "@godwit/sdk";
 import type { Clock } from "../kernel/clock.ts";
 import type { Departure } from "../kernel/departure.ts";
-import { BoundedQueue } from "../kernel/queue.ts";
 import { patienceOf } from "./constants.ts";
 
 /** Datagrams that are waited for; of a pipe that keeps more to itself the oldest count as gone. */
@@ -35,10 +34,8 @@ interface Waiting {
 export class Departures {
   readonly #pipe: Pipe;
   readonly #clock: Clock;
-  readonly #waiting = new BoundedQueue<Waiting>(
-    { itemsMax: WAITING_MAX, bytesMax: WAITING_MAX, whenFull: "drop-oldest" },
-    (waiting) => this.#settle(waiting),
-  );
+  /** In the order of writing. */
+  readonly #waiting: Waiting[] = [];
   #waitedMs = 0;
 
   constructor(pipe: Pipe, clock: Clock) {
@@ -86,16 +83,21 @@ export class Departures {
   }
 
   /** `told` hear when these bytes have left, as the last of theirs. */
-  write(bytes: Uint8Array, told: readonly Departure[] = []): boolean {
+  write(bytes: Uint8Array, told: readonly Departure[] = [], urgency?: Urgency): boolean {
     const waiting = { writtenAtMs: this.#clock.monotonicMs(), told };
     if (!this.isTold) this.#settle(waiting);
-    else this.#waiting.push(waiting, 1);
-    return this.#pipe.write(bytes);
+    else {
+      if (this.#waiting.length >= WAITING_MAX) this.#settle(this.#waiting.shift()!);
+      this.#waiting.push(waiting);
+    }
+    return this.#pipe.write(bytes, urgency);
   }
 
-  /** From the pipe: the first that waits has left, or was dropped. */
-  left(): void {
-    const waiting = this.#waiting.shift();
+  /** From the pipe: of those that wait the one at this place has left, or was dropped. */
+  left(at = 0): void {
+    // A plugin says it.
+    if (!Number.isInteger(at) || at < 0) return;
+    const [waiting] = this.#waiting.splice(at, 1);
     if (waiting === undefined) return;
     const waitedMs = this.#clock.monotonicMs() - waiting.writtenAtMs;
     this.#waitedMs = Math.max(waitedMs, this.#waitedMs * WAIT_KEPT);
@@ -110,7 +112,7 @@ export class Departures {
 
   #forgetStuck(): void {
     const beforeMs = this.#clock.monotonicMs() - STUCK_MS;
-    while ((this.#waiting.peek()?.writtenAtMs ?? Number.POSITIVE_INFINITY) < beforeMs)
+    while ((this.#waiting[0]?.writtenAtMs ?? Number.POSITIVE_INFINITY) < beforeMs)
       this.#settle(this.#waiting.shift()!);
   }
 

@@ -4,6 +4,7 @@
  * docs/protocol/slow.md "Fragments"
  */
 import { BoundedMap } from "@godwit/sdk/bounded";
+import type { Urgency } from "@godwit/sdk";
 import type { Clock, Timer } from "../kernel/clock.ts";
 import { type Departure, isWaiting, newDeparture } from "../kernel/departure.ts";
 import type { LinkCounters } from "./guard.ts";
@@ -105,6 +106,7 @@ interface Sent {
   readonly datagram: Uint8Array;
   departure: Departure;
   times: number;
+  readonly urgency: Urgency | undefined;
 }
 
 /** The pieces that this end sent, for as long as the far end may lack some. */
@@ -122,8 +124,8 @@ export class SentFragments {
   }
 
   /** Takes the datagrams of a record that are about to be written. Answers when each leaves, in their order. */
-  keep(datagrams: readonly Uint8Array[]): readonly Departure[] {
-    const pieces = datagrams.map((datagram) => ({ datagram, departure: newDeparture(), times: 0 }));
+  keep(datagrams: readonly Uint8Array[], urgency?: Urgency): readonly Departure[] {
+    const pieces = datagrams.map((datagram) => ({ datagram, departure: newDeparture(), times: 0, urgency }));
     const first = datagrams[0]!;
     this.#records.renew(keyOf(first[0]!, readCounter(first, this.#counterBytes)), pieces);
     return pieces.map(({ departure }) => departure);
@@ -133,10 +135,7 @@ export class SentFragments {
    * The far end says what it has of a record: what it lacks goes again, but not what still waits here or left less than `answerMs` ago, of which it
    * cannot have known. Anything else means nothing. Shared: never write to it.
    */
-  missing(
-    came: Uint8Array,
-    answerMs = 0,
-  ): readonly { readonly datagram: Uint8Array; readonly departure: Departure }[] {
+  missing(came: Uint8Array, answerMs = 0): readonly Pick<Sent, "datagram" | "departure" | "urgency">[] {
     const head = 1 + this.#counterBytes;
     if (came.length < head) return [];
     const key = keyOf(came[0]!, readCounter(came, this.#counterBytes));

@@ -14,6 +14,7 @@ import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.t
 import type { NodeId } from "../kernel/ids.ts";
 import type { Random } from "../kernel/random.ts";
 import { PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN } from "../wire/constants.ts";
+import { ALARM } from "../wire/urgency.ts";
 import {
   handshakeTiming,
   MTU_MIN,
@@ -165,8 +166,8 @@ class Opening {
     this.#pipe.open({
       data: (bytes) => (this.#session === undefined ? this.#onData(bytes) : this.#onRecord(bytes)),
       drain: () => this.#session?.pipeDrained(),
-      left: () => {
-        this.#departures.left();
+      left: (at) => {
+        this.#departures.left(at);
         this.#session?.pipeLeft();
       },
       closed: (error) => this.#onClosed(error),
@@ -311,7 +312,7 @@ class Opening {
 
   #write(bytes: Uint8Array, departure?: Departure): void {
     this.#bytesSent += bytes.length;
-    this.#departures.write(bytes, departure === undefined ? [] : [departure]);
+    this.#departures.write(bytes, departure === undefined ? [] : [departure], ALARM);
   }
 
   #onData(bytes: Uint8Array): void {

@@ -5,7 +5,7 @@
  * Must never hand out a byte that was not authenticated, nor use a key beyond its limits. Specified by
  * docs/protocol/link.md.
  */
-import type { LinkClass, Medium, Pipe, PipeDirection } from "@godwit/sdk";
+import type { LinkClass, Medium, Pipe, PipeDirection, Urgency } from "@godwit/sdk";
 import type { AirtimeNeed, ChannelBudget } from "../kernel/airtime.ts";
 import type { Clock, Timer } from "../kernel/clock.ts";
 import { type Departure, newDeparture, noteDropped } from "../kernel/departure.ts";
@@ -25,6 +25,7 @@ import type { Departures } from "./departures.ts";
 import type { LinkCounters } from "./guard.ts";
 import type { Established } from "./initiator.ts";
 import { FRAME_BYTES_MAX } from "../wire/constants.ts";
+import { ALARM, urgencyOf } from "../wire/urgency.ts";
 import { Batch, decodeItems, varintBytes, type ItemSink } from "./items.ts";
 import type { Role } from "../identity/noise.ts";
 import { Rekeying } from "./rekey.ts";
@@ -111,6 +112,9 @@ export abstract class LinkSession implements Session {
   #batched: Departure[] = [];
   /** Of the record that is being written. */
   #departing = NOBODY;
+  /** Of the batch, and of the record that is being written: that of the most urgent in it. */
+  #batchedUrgency: Urgency | undefined;
+  #urgency: Urgency | undefined;
   /** The pipe is gone but its last bytes are not read yet. */
   #pipeEnd: { readonly error: Error | undefined } | undefined;
 
@@ -196,12 +200,14 @@ export abstract class LinkSession implements Session {
       throw godwitError("GODWIT_ENCODE", `a frame has 1 to ${this.frameBytesMax} bytes, got ${length}`);
     const needed = length + varintBytes(length);
     if (this.batch.length + needed > this.batchBytesMax) this.flush();
+    const urgency = this.linkClass === "slow" ? urgencyOf(frame) : undefined;
     if (needed > this.batchBytesMax) {
       // Fits its datagram only without a length of its own, or needs several of them.
-      this.#sealCounted(frame, true, departure === undefined ? NOBODY : [departure]);
+      this.#sealCounted(frame, true, departure === undefined ? NOBODY : [departure], urgency);
       this.rekeyIfDue();
     } else {
       if (departure !== undefined) this.#batched.push(departure);
+      this.#noteUrgency(urgency);
       this.batch.addFrame(frame);
       if (this.batch.length >= this.flushBytes) this.flush();
       else this.#scheduleFlush();
@@ -215,6 +221,7 @@ export abstract class LinkSession implements Session {
     if (this.batch.length === 0) return;
     const hadFrames = this.batch.hasFrames;
     this.batch.drain(!this.isReliable, this.#seal);
+    this.#batchedUrgency = undefined;
     if (hadFrames) this.rekeyIfDue();
   }
 
@@ -278,19 +285,24 @@ export abstract class LinkSession implements Session {
     if (this.handlers !== undefined) this.#reportClosed();
   }
 
+  /** Of the record that is being sealed; undefined: the link is not slow. */
+  protected get urgency(): Urgency | undefined {
+    return this.#urgency;
+  }
+
   /** Whether arriving bytes have to wait for a reader. */
   protected get mustKeep(): boolean {
     return this.handlers === undefined || this.backlog.length > 0 || (this.isPaused && this.isReliable);
   }
 
   /** `isLast`: with these bytes all of the record is on its way. `departure` is of these bytes alone. */
-  protected write(bytes: Uint8Array, isLast = true, departure?: Departure): void {
+  protected write(bytes: Uint8Array, isLast = true, departure?: Departure, urgency = this.#urgency): void {
     this.#bytesSent += bytes.length;
     const { pipe, departures } = this.params;
     let told = isLast ? this.#departing : NOBODY;
     if (isLast) this.#departing = NOBODY;
     if (departure !== undefined) told = [...told, departure];
-    const hasRoom = departures.write(bytes, told);
+    const hasRoom = departures.write(bytes, told, urgency);
     if (!hasRoom) this.#awaitsDrain = true;
     if (!hasRoom || departures.isFull) this.#isBlocked = true;
     else if (pipe.bufferedBytes > HIGH_WATER_BYTES && this.#drainPoll === undefined) {
@@ -311,13 +323,15 @@ export abstract class LinkSession implements Session {
   protected sendControl(kind: number, body: Uint8Array, ...departures: (Departure | undefined)[]): void {
     if (this.batch.length + body.length + 3 > this.batchBytesMax) this.flush();
     for (const departure of departures) if (departure !== undefined) this.#batched.push(departure);
+    // What a link needs to stand is held back by its own budget.
+    this.#noteUrgency(ALARM);
     this.batch.addControl(kind, body);
     this.flush();
   }
 
   /** A record without items. */
   protected sendEmpty(departure?: Departure): void {
-    this.#sealCounted(NO_BYTES, false, departure === undefined ? NOBODY : [departure]);
+    this.#sealCounted(NO_BYTES, false, departure === undefined ? NOBODY : [departure], ALARM);
   }
 
   /** The items of one authenticated record. Borrowed by the handlers. */
@@ -383,8 +397,14 @@ export abstract class LinkSession implements Session {
   readonly #seal = (plaintext: Uint8Array, isBare: boolean): void => {
     const departing = this.#batched;
     this.#batched = [];
-    this.#sealCounted(plaintext, isBare, departing);
+    this.#sealCounted(plaintext, isBare, departing, this.#batchedUrgency);
   };
+
+  /** Of what is batched; told of slow links alone. */
+  #noteUrgency(urgency: Urgency | undefined): void {
+    if (this.linkClass !== "slow" || urgency === undefined) return;
+    this.#batchedUrgency = Math.min(this.#batchedUrgency ?? urgency, urgency) as Urgency;
+  }
 
   readonly #sink: ItemSink = {
     onFrame: (frame) => {
@@ -398,7 +418,7 @@ export abstract class LinkSession implements Session {
     },
   };
 
-  #sealCounted(plaintext: Uint8Array, isBare: boolean, departing = NOBODY): void {
+  #sealCounted(plaintext: Uint8Array, isBare: boolean, departing = NOBODY, urgency?: Urgency): void {
     if (this.isOver) return;
     const { limits, clock } = this.params;
     if (this.#txRecords >= limits.expireRecords) return this.expire("records sent under one key");
@@ -410,6 +430,7 @@ export abstract class LinkSession implements Session {
     this.#txRecords++;
     this.#txBytes += plaintext.length;
     this.#departing = departing;
+    this.#urgency = urgency;
     this.seal(plaintext, isBare);
   }
 

@@ -5,7 +5,8 @@
 import { type Departure, noteDropped } from "../kernel/departure.ts";
 import { BoundedQueue } from "../kernel/queue.ts";
 import type { NodeId } from "../kernel/ids.ts";
-import type { Priority } from "../wire/constants.ts";
+import { FrameType, type Priority } from "../wire/constants.ts";
+import { ALARM, urgencyOf } from "../wire/urgency.ts";
 import type { Link } from "./link.ts";
 import { supersedes } from "./stale.ts";
 
@@ -16,6 +17,9 @@ const LANE_FRAMES_MAX = 8_192;
 const LANE_BYTES_MAX = 4 * 1024 * 1024;
 /** Control frames that wait for a link where all wait for long; each new one is compared with them. */
 const PACED_CONTROL_MAX = 128;
+
+/** Where the pipe lets the urgent go first that passes what waits here, while less than this waits behind it, bytes. */
+const PASSING_BYTES_MAX = 4_096;
 
 interface Queued {
   readonly frame: Uint8Array;
@@ -145,6 +149,10 @@ export class Peer {
       best.send(frame, lane !== "control", departure);
       return true;
     }
+    if (passes(best, frame)) {
+      best.send(frame, lane !== "control", departure);
+      return true;
+    }
     if (lane === "control" && best.isPaced) return this.#waitPaced(frame, departure);
     if (lane === "control" && best.session.bufferedBytes < LANE_BYTES_MAX && this.#lanes[0]!.length === 0) {
       // Control passes queued data; the session's own buffer is all it has to wait for.
@@ -213,6 +221,14 @@ export class Peer {
     this.#best = best;
   }
 }
+
+/** An alarm, or what spares a repetition, on a pipe that would let it go first. */
+const passes = ({ isPaced, session }: Link, frame: Uint8Array): boolean =>
+  isPaced &&
+  session.medium?.admits !== undefined &&
+  frame[0] !== FrameType.hello &&
+  urgencyOf(frame) === ALARM &&
+  session.bufferedBytes < PASSING_BYTES_MAX;
 
 /** A retiring link is still better than none. */
 const rank = (link: Link): number => link.expectedMs + (link.isRetiring ? 1e9 : 0);

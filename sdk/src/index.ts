@@ -12,7 +12,7 @@ export { BoundedMap, BoundedSet, type Bound } from "./bounded.ts";
 export { GodwitError, type ErrorKind, type RetryAdvice } from "./errors.ts";
 export { STORAGE_LIMITS, type PluginStorage } from "./storage.ts";
 export type { Pipe, PipeHandlers, LinkClass, PipeDirection } from "./pipe.ts";
-export type { Medium, MediumHeard } from "./medium.ts";
+export type { Medium, MediumHeard, Urgency } from "./medium.ts";
 export {
   StreamCore,
   StreamPipe,

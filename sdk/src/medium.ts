@@ -6,6 +6,12 @@
  * docs/protocol/slow.md "One channel, one budget"
  */
 
+/**
+ * What a datagram is for: 0 alarms, what makes a link and what spares a repetition; 1 text; 2 receipts and what keeps ways up; 3 presence; 4 digests. Smaller goes first
+ * where there is a queue, and on a shared channel that is busy the larger ones wait (`Medium.admits`).
+ */
+export type Urgency = 0 | 1 | 2 | 3 | 4;
+
 /** Called synchronously; bytes are borrowed until it returns. */
 export type MediumHeard = (from: string, bytes: Uint8Array) => void;
 
@@ -23,6 +29,11 @@ export interface Medium {
    * a part only, so that mail keeps the rest. Read again at any time; without it, as much as there is.
    */
   readonly ownShare?: number;
+  /**
+   * The least urgent of what may be sent now, as a channel that is busy is left to others: 4, everything, to 0, alarms alone. Read again at any time, at least each 15 s; mail
+   * that it does not admit waits at the node, which says why. Without it, everything.
+   */
+  readonly admits?: Urgency;
   /** Largest datagram to all, bytes. */
   readonly broadcastBytesMax: number;
   /**

@@ -5,7 +5,7 @@
  * more than the packet.
  */
 
-import type { Medium } from "./medium.ts";
+import type { Medium, Urgency } from "./medium.ts";
 
 /** Which timers and control budget fit: fast >= 1 Mbit/s, medium >= 10 kbit/s (Tor), slow below (LoRa). */
 export type LinkClass = "fast" | "medium" | "slow";
@@ -17,10 +17,10 @@ export interface PipeHandlers {
   /** After `write` returned false: there is room again. */
   drain(): void;
   /**
-   * Only of pipes that have `answerMs`: the first datagram written and not told of yet is on its way as a whole, or was dropped. Once for each, in
-   * the order of writing, not within `write`.
+   * Only of pipes that have `answerMs`: of the datagrams written and not told of yet, in the order of writing, the one at this place, by default 0, the first, is on
+   * its way as a whole, or was dropped. Once for each, not within `write`.
    */
-  left?(): void;
+  left?(at?: number): void;
   /** Exactly once, last, whoever closed. No error when the far end or we closed politely. */
   closed(error?: Error): void;
 }
@@ -67,9 +67,10 @@ export interface Pipe {
   /**
    * Sends bytes (for a datagram pipe: one datagram, at most `mtu`). Borrowed until the call returns: what cannot go at
    * once is copied. False means that more than the pipe's high-water mark is buffered: stop until `drain`. A write
-   * after close is ignored. A datagram may be dropped silently when the medium is full.
+   * after close is ignored. A datagram may be dropped silently when the medium is full. `urgency` is told of datagrams on slow links: a pipe whose datagrams
+   * wait for long lets the more urgent go first, also after it has answered false. One that is not told it takes what comes as it comes.
    */
-  write(bytes: Uint8Array): boolean;
+  write(bytes: Uint8Array, urgency?: Urgency): boolean;
   /** Stops (or resumes) reading from the medium, so that a slow reader bounds memory. No-op for datagrams. */
   pause(paused: boolean): void;
   /**

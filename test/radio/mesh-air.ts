@@ -145,12 +145,13 @@ export class FirmwareAir implements WorldAir {
 
   #onSent(sent: { radio: EmulatedRadio; frame: Uint8Array; startMs: number; endMs: number }): void {
     const { radio, frame, startMs, endMs } = sent;
-    const { from, id } = decodeLoraFrame(frame)!;
-    const written = this.#handed.get(`${from} ${id}`);
+    const own = this.radios.find((one) => one?.radio === radio);
+    const { from = 0, id = 0 } = decodeLoraFrame(frame) ?? {};
+    // A stranger may say anything in anybody's name.
+    const written = own === undefined ? undefined : this.#handed.get(`${from} ${id}`);
     if (written !== undefined) this.#time.after(endMs - startMs, written.left);
     const shares = written?.shares ?? OF_THE_DEVICE;
-    const own = this.radios.find((one) => one?.radio === radio)!;
-    if (shares !== OF_THE_DEVICE) own.airtimeMs += endMs - startMs;
+    if (own !== undefined && written !== undefined) own.airtimeMs += endMs - startMs;
     const { kind } = shares.reduce((most, share) => (share.part > most.part ? share : most));
     this.frames.push({ kind, bytes: frame.length });
     this.#time.note(`${this.#time.nowMs} air ${from} ${frame.length} ${formatHex(frame.subarray(0, 16))}`);

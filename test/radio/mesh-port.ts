@@ -4,7 +4,7 @@
  */
 import { fromBinary } from "@bufbuild/protobuf";
 import { Mesh } from "@meshtastic/protobufs";
-import type { Medium, Pipe, PipeHandlers } from "@godwit/sdk";
+import type { Medium, Pipe, PipeHandlers, Urgency } from "@godwit/sdk";
 import { BoundedMap } from "@godwit/sdk/bounded";
 import { FakeServices, type ManualClock, TestHost } from "@godwit/sdk/testkit";
 import { radioPlugin } from "../../plugins/service-radio/index.ts";
@@ -16,7 +16,7 @@ import type { Watcher } from "../sim/radio/airtime.ts";
 import type { Share } from "../sim/radio/channel.ts";
 import type { LifePort, PortParts } from "../sim/radio/life.ts";
 import type { EmulatedRadio } from "./radio.ts";
-import { MessageReader } from "./stream.ts";
+import { frameMessage, MessageReader } from "./stream.ts";
 
 /** Datagrams that are known until they are handed over. */
 const WRITTEN_MAX = 4_096;
@@ -55,6 +55,7 @@ export class MeshPort implements LifePort {
   readonly #written = new BoundedMap<string, Written[]>({ name: "datagrams of a port", max: WRITTEN_MAX });
   #medium: Medium | undefined;
   #isOver = false;
+  #data: (bytes: Uint8Array) => void = () => {};
 
   constructor(options: MeshPortOptions) {
     this.#options = options;
@@ -95,6 +96,10 @@ export class MeshPort implements LifePort {
     look();
   }
 
+  /** As if its radio had said this message. */
+  readonly inject = (message: Uint8Array): void =>
+    this.#options.dispatch(() => this.#data(frameMessage(message)));
+
   end(): void {
     this.#isOver = true;
     void this.transport.stop();
@@ -105,6 +110,7 @@ export class MeshPort implements LifePort {
   readonly #open: OpenWire = (handlers, signal) => {
     signal.throwIfAborted();
     const { radio, dispatch } = this.#options;
+    this.#data = (bytes) => handlers.data(bytes);
     const wire = radio.attach({
       data: (bytes) => dispatch(() => handlers.data(bytes)),
       closed: (why) => dispatch(() => handlers.closed(why)),
@@ -209,21 +215,21 @@ class WatchedPipe implements Pipe {
     this.#pipe.open({
       data: (bytes) => handlers.data(bytes),
       drain: () => handlers.drain(),
-      left: () => {
-        const written = this.#untold.shift();
+      left: (at = 0) => {
+        const [written] = this.#untold.splice(at, 1);
         if (written !== undefined) this.#events.told(written);
-        handlers.left?.();
+        handlers.left?.(at);
       },
       closed: (error) => handlers.closed(error),
     });
   }
 
-  write(bytes: Uint8Array): boolean {
+  write(bytes: Uint8Array, urgency?: Urgency): boolean {
     const { shares, left } = this.#watcher.written(this, bytes);
     const written: Written = { shares, left: once(left), id: undefined };
     this.#events.written(bytes, written);
     this.#untold.push(written);
-    return this.#pipe.write(bytes);
+    return this.#pipe.write(bytes, urgency);
   }
 
   pause(isPaused: boolean): void {

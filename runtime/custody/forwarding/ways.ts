@@ -1,5 +1,6 @@
 /** Which neighbours a bundle in custody was given to, which refused it, and the one way of a test bundle. Pure. */
 import type { NodeId } from "../../kernel/ids.ts";
+import { urgencyOfBundle } from "../../wire/urgency.ts";
 import type { Carrier, Holding, HopChoice } from "../context.ts";
 
 /** Most neighbours remembered as holding a copy; more than four next hops at once there are not. */
@@ -37,7 +38,7 @@ export function earliestAfter(
 export function chosen(carrier: Carrier, holding: Holding, nowMs: number): HopChoice {
   const { sealedBytes: bytes, arrivedFrom, header, relayedTo } = holding;
   return carrier.nextHop(
-    { destination: header.destination, arrivedFrom, bytes },
+    { destination: header.destination, arrivedFrom, bytes, urgency: urgencyOfBundle(header) },
     (id) => (holding.refusedBy?.get(id) ?? 0) > nowMs,
     relayedTo,
   );

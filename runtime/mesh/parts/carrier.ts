@@ -1,4 +1,5 @@
 /** How custody reaches the neighbours: by the routes, over the peers. */
+import type { Urgency } from "@godwit/sdk";
 import { shortId, type NodeId } from "../../kernel/ids.ts";
 import { decideForward, type NextHop } from "../../route/decide.ts";
 import type { Carrier } from "../../custody/context.ts";
@@ -21,23 +22,46 @@ export const isSlowTo = ({ router }: Pick<MeshParts, "router">, to: NodeId): boo
 const isOverSlow = (hops: readonly NextHop[]): boolean =>
   hops.length > 0 && hops.every(({ bottleneck }) => bottleneck === BottleneckClass.slow);
 
+const mediumTo = ({ peers }: Pick<MeshParts, "peers">, id: NodeId) => peers.get(id)?.best?.session.medium;
+
+const admits = (mesh: Pick<MeshParts, "peers">, id: NodeId, urgency: Urgency): boolean =>
+  urgency <= (mediumTo(mesh, id)?.admits ?? urgency);
+
+/** Why a next hop is none now, in words; undefined: all of them are. */
+function busyBefore(
+  mesh: Pick<MeshParts, "peers">,
+  hops: readonly NextHop[],
+  urgency: Urgency,
+): string | undefined {
+  const held = hops.find(({ neighbour }) => !admits(mesh, neighbour, urgency));
+  const medium = held && mediumTo(mesh, held.neighbour);
+  if (medium === undefined) return undefined;
+  const percent = Math.round(100 * medium.utilisation);
+  return `the channel of ${medium.name} is busy (${percent} %): only alarms go there now`;
+}
+
 /** `isNewcomer`: nothing is handed to the node over its own link yet; what goes another way goes on. */
 export function createCarrier(self: NodeId, mesh: MeshParts, isNewcomer: (id: NodeId) => boolean): Carrier {
   const { router, peers, packets } = mesh;
   const queueDelay = (id: NodeId) => queueDelayTo(mesh, id);
   return {
-    nextHop: ({ destination, arrivedFrom, bytes }, avoid, shun) => {
+    nextHop: ({ destination, arrivedFrom, bytes, urgency }, avoid, shun) => {
       const plane = bytes > BULK_BYTES ? "bulk" : "any";
       let hops: readonly NextHop[] = router.nextHops(destination, plane);
       // Nothing but a gateway leads there, or nothing at all: perhaps it is in earshot.
       const isStuck = hops[0] === undefined;
-      const isHeard = (isStuck || hops[0]!.isDefault) && mesh.channels.want(destination, isStuck);
+      const isHeard = (isStuck || hops[0]!.isDefault) && mesh.channels.want(destination, isStuck, urgency);
       if (isStuck && plane === "any") router.wantPath(destination, isHeard);
       if (hops.some((hop) => avoid(hop.neighbour))) hops = hops.filter((hop) => !avoid(hop.neighbour));
       if (isNewcomer(destination)) {
         hops = hops.filter(({ neighbour }) => neighbour !== destination);
         if (hops.length === 0)
           return { kind: "wait", reason: "the recipient came while it was here: it may run twice" };
+      }
+      const busy = urgency === undefined ? undefined : busyBefore(mesh, hops, urgency);
+      if (busy !== undefined) {
+        hops = hops.filter(({ neighbour }) => admits(mesh, neighbour, urgency!));
+        if (hops.length === 0) return { kind: "wait", reason: busy };
       }
       // Back where it came from is no other way.
       const others = hops.filter(({ neighbour }) => neighbour !== shun && neighbour !== arrivedFrom);

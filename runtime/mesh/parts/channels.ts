@@ -3,7 +3,7 @@
  * gateway where there is none. What a beacon says leads to a dial at most; what counts is what the link proves.
  * docs/protocol/slow.md "One channel, one budget", "Beacons", "Links on demand"
  */
-import type { Medium } from "@godwit/sdk";
+import type { Medium, Timer, Urgency } from "@godwit/sdk";
 import { BoundedMap } from "@godwit/sdk/bounded";
 import { Beacons } from "../../channel/beacons.ts";
 import type { Channels } from "../../channel/channels.ts";
@@ -16,6 +16,7 @@ import type { Observed } from "../../kernel/metrics.ts";
 import { networkKeys } from "../../link/hello.ts";
 import type { Link } from "../../peer/link.ts";
 import { ANY_GATEWAY, gatewayCode, whoIs } from "../../wire/channel-beacon.ts";
+import { TEXT } from "../../wire/urgency.ts";
 import type { PartContext, PartOf } from "../part.ts";
 
 /** Nodes that mail waited for without a way. */
@@ -47,6 +48,9 @@ interface Channel {
   readonly budget: ChannelBudget;
   readonly beacons: Beacons;
 }
+
+/** How often it is looked whether a channel that was busy admits mail again, ms. */
+const BUSY_LOOK_MS = 15_000;
 
 /** What was last seen of a link on a channel. */
 interface Seen {
@@ -101,6 +105,7 @@ class SharedChannels implements Channels {
   #isSeeking = false;
   #isSoughtForMail = false;
   readonly #counts;
+  #busyTimer: Timer | undefined;
 
   constructor(context: PartContext) {
     this.#context = context;
@@ -160,12 +165,27 @@ class SharedChannels implements Channels {
       }),
     };
     this.#channels.set(medium, channel);
+    if (medium.admits !== undefined) this.#watchBusy();
     return () => {
       if (this.#channels.get(medium) !== channel) return;
       channel.beacons.stop();
       this.#channels.delete(medium);
       this.airtime.close(medium);
     };
+  }
+
+  /** What waits for a channel hears of it when that is left to mail again. */
+  #watchBusy(): void {
+    const admitted = new Map([...this.#channels.keys()].map((medium) => [medium, medium.admits] as const));
+    this.#busyTimer?.cancel();
+    this.#busyTimer = this.#context.deps.clock.after(BUSY_LOOK_MS, () => {
+      this.#busyTimer = undefined;
+      const isFreer = ([medium, before]: readonly [Medium, Urgency | undefined]) =>
+        before !== undefined && (medium.admits ?? before) > before;
+      const isSome = [...admitted].some(isFreer);
+      if ([...this.#channels.keys()].some(({ admits }) => admits !== undefined)) this.#watchBusy();
+      if (isSome) this.#context.mesh.custody.onDefaultRoute(true);
+    });
   }
 
   heardOn(medium: Medium): readonly Heard[] {
@@ -192,7 +212,7 @@ class SharedChannels implements Channels {
     return isPermanent ? CONFIGURED : BACKOFF;
   }
 
-  want(id: NodeId, isStuck: boolean): boolean {
+  want(id: NodeId, isStuck: boolean, urgency: Urgency = TEXT): boolean {
     if (this.#channels.size === 0 || this.#context.mesh.peers.get(id) !== undefined) return false;
     let isHeard = false;
     this.#wants.renew(id, true);
@@ -202,10 +222,12 @@ class SharedChannels implements Channels {
         const heard = beacons.earshot.get(name);
         isHeard ||= heard !== undefined;
         // By a gateway it arrives as well: a link of its own is for when there is airtime to spare.
-        if (heard !== undefined && (isStuck || budget.savedMs >= budget.linkMs))
+        const mayCall = urgency <= (budget.medium.admits ?? urgency);
+        if (heard !== undefined && mayCall && (isStuck || budget.savedMs >= budget.linkMs))
           this.#call(heard, id, isStuck, budget);
       }
-    if (isStuck) {
+    const isAdmitted = [...this.#channels.keys()].some(({ admits = urgency }) => urgency <= admits);
+    if (isStuck && isAdmitted) {
       if (!this.#stuck.has(id)) this.#stuck.set(id, 0);
       this.#seek(true);
     }
@@ -247,6 +269,7 @@ class SharedChannels implements Channels {
   }
 
   stop(): void {
+    this.#busyTimer?.cancel();
     for (const { beacons } of this.#channels.values()) beacons.stop();
     this.#channels.clear();
   }

@@ -1,5 +1,5 @@
 /** The shared channel of a plugin's transport over frames: what it costs, how busy it is, what is sent to all on it and heard. */
-import type { Clock, Medium, Timer } from "@godwit/sdk";
+import type { Clock, Medium, Timer, Urgency } from "@godwit/sdk";
 import { PluginFrame } from "../frames/frames.ts";
 import { factsOf, type MediumFacts } from "../frames/medium.ts";
 import type { ContextParts } from "./parts.ts";
@@ -13,6 +13,7 @@ const TOLD_STEPS = 1_000;
 interface Now {
   readonly utilisation: number;
   readonly ownShare?: number;
+  readonly admits?: Urgency;
 }
 
 type Told = MediumFacts & Now;
@@ -26,16 +27,22 @@ export function createMedium({ calls, port, scope }: ContextParts, clock: Clock)
   let medium: Medium | undefined;
   let timer: Timer | undefined;
   let told: Now | undefined;
-  const now = ({ utilisation, ownShare }: Medium): Now => ({
+  const now = ({ utilisation, ownShare, admits }: Medium): Now => ({
     utilisation: Math.round(utilisation * TOLD_STEPS) / TOLD_STEPS,
     ...(ownShare === undefined ? {} : { ownShare }),
+    ...(admits === undefined ? {} : { admits }),
   });
   const tell = () => {
     timer = clock.after(TELL_MS, tell);
     if (medium === undefined) return;
     const before = told;
     told = now(medium);
-    if (told.utilisation === before?.utilisation && told.ownShare === before.ownShare) return;
+    if (
+      told.utilisation === before?.utilisation &&
+      told.ownShare === before.ownShare &&
+      told.admits === before.admits
+    )
+      return;
     port.sendParts(PluginFrame.event, 0, { event: "medium", ...told });
   };
   scope.own(() => timer?.cancel());

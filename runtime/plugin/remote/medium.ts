@@ -3,7 +3,7 @@
  * its table, no airtime shorter than its rate, and names places of its own schemes alone. So whatever it claims, it is its own channel that it
  * spoils. docs/protocol/plugin-frames.md "Shared channels"
  */
-import type { Medium, MediumHeard, MetricCounter, PluginContext } from "@godwit/sdk";
+import type { Medium, MediumHeard, MetricCounter, PluginContext, Urgency } from "@godwit/sdk";
 import { z } from "zod";
 import { godwitError } from "../../kernel/errors.ts";
 import { TokenBucket } from "../../kernel/backoff.ts";
@@ -20,7 +20,8 @@ const BROADCAST_TIMEOUT_MS = 60_000;
 
 const costs = z.array(z.number().positive().max(AIRTIME_MS_MAX)).min(1).max(AIRTIME_STEPS_MAX);
 const share = z.number().min(0).max(1);
-const now = { utilisation: share, ownShare: share.exactOptional() };
+const urgency = z.union([z.literal(0), z.literal(1), z.literal(2), z.literal(3), z.literal(4)]);
+const now = { utilisation: share, ownShare: share.exactOptional(), admits: urgency.exactOptional() };
 export const mediumSchema = z.object({
   rateBitsPerSecond: z.number().positive().max(1e12),
   broadcastBytesMax: z.number().int().min(40).max(65_535),
@@ -76,6 +77,11 @@ export class RemoteMedium implements Medium {
   /** As much as there is where the plugin says nothing. */
   get ownShare(): number {
     return this.#now.ownShare ?? 1;
+  }
+
+  /** Everything, where the plugin says nothing. */
+  get admits(): Urgency {
+    return this.#now.admits ?? 4;
   }
 
   airtimeMs(bytes: number, to: "one" | "all"): number {

@@ -51,6 +51,8 @@ export class Observer {
   bytes = 0;
   drains = 0;
   lefts = 0;
+  /** Each by its place among those not told of. */
+  readonly leftAt: number[] = [];
   closes = 0;
   error: Error | undefined;
   /** Calls that came after `closed`. */
@@ -73,9 +75,10 @@ export class Observer {
         if (this.closes > 0) this.late++;
         this.drains++;
       },
-      left: () => {
+      left: (at = 0) => {
         if (this.closes > 0) this.late++;
         this.lefts++;
+        this.leftAt.push(at);
       },
       closed: (error) => {
         this.closes++;
