@@ -323,8 +323,8 @@ export const mutants: readonly Mutant[] = [
   {
     id: "radio-waiting",
     file: "plugins/transport-meshtastic/scheduler.ts",
-    find: "if (this.isFull || this.#isOver) return false;",
-    replace: "if (this.#isOver) return false;",
+    find: "    if (this.isFull) {",
+    replace: "    if (this.isFull && this.#isOver) {",
     promise: "datagrams that wait for the air are bounded",
     tests: ["plugins/transport-meshtastic/scheduler.test.ts"],
   },
