@@ -581,22 +581,31 @@ test("a connection that asks for nothing is cut after ten seconds, and leaves it
   await stopping;
 });
 
-test("what one connection asks behind what is not answered waits in its kernel, beyond a few", async () => {
-  const { clock, server, dial, places } = await clocked();
-  const { socket } = dial();
-  const one = "GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n";
-  const bytes = 2 ** 25;
-  socket.write(one.repeat(bytes / one.length));
-  await until(() => places.count === 1);
-  let before = -1;
-  for (let idle = 0; idle < 50; idle = socket.writableLength === before ? idle + 1 : 0) {
-    before = socket.writableLength;
-    await new Promise<void>((resolve) => setTimeout(resolve, 1));
-  }
-  // The kernel holds some megabytes.
-  expect(socket.writableLength).toBeGreaterThan(bytes / 2);
-  socket.destroy();
-  const stopping = server.stop(0);
-  await clock.advance(1);
-  await stopping;
-});
+const one = "GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const bytes = 2 ** 25;
+test.each([
+  ["requests", one.repeat(bytes / one.length)],
+  [
+    "a body",
+    `${one}POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${bytes}\r\n\r\n${"x".repeat(bytes)}`,
+  ],
+])(
+  "what a connection says behind what is not answered waits in its kernel, beyond a little: %s",
+  async (_name, words) => {
+    const { clock, server, dial, places } = await clocked();
+    const { socket } = dial();
+    socket.write(words);
+    await until(() => places.count === 1);
+    let before = -1;
+    for (let idle = 0; idle < 50; idle = socket.writableLength === before ? idle + 1 : 0) {
+      before = socket.writableLength;
+      await new Promise<void>((resolve) => setTimeout(resolve, 1));
+    }
+    // The kernel holds some megabytes.
+    expect(socket.writableLength).toBeGreaterThan(bytes / 2);
+    socket.destroy();
+    const stopping = server.stop(0);
+    await clock.advance(1);
+    await stopping;
+  },
+);

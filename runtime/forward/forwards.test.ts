@@ -288,7 +288,12 @@ function caller(port: number) {
   const socket = createConnection({ host: "127.0.0.1", port });
   socket.once("error", (error) => void (seen.gone ||= (error as { code?: string }).code ?? "error"));
   socket.once("close", () => void (seen.gone ||= "closed"));
-  return { seen, destroy: () => socket.destroy() };
+  return {
+    seen,
+    say: (text: string) => void socket.write(text),
+    destroy: () => socket.destroy(),
+    reset: () => socket.resetAndDestroy(),
+  };
 }
 
 test("whoever connects is reset when the far node does not answer within twenty seconds", async () => {
@@ -318,15 +323,18 @@ test("a forward that is removed ends its connections, and listens no more", asyn
   expect(forwards.remove(row.id)).toBe(false);
 });
 
-test("a connection that is over leaves its place to others: as many as like may come one after the other", async () => {
-  const { port } = listening(() => Promise.reject(new Error("no route")));
-  // Of one source at most 256 at once.
+test("a connection that is over leaves its place to others, also one that was in use", async () => {
+  const stream = { open() {}, write: () => true, pause() {}, end() {}, reset() {} } as unknown as ByteStream;
+  const { port } = listening(() => Promise.resolve(stream));
+  // Of one source at most 256 at once, and who is in use yields to nobody of its own.
   for (let round = 0; round < 6; round++) {
     const some = Array.from({ length: 50 }, () => caller(port));
-    await until(() => some.every(({ seen }) => seen.gone !== ""));
+    for (const one of some) one.say("x");
+    await until(() => forwards.list()[0]!.bytesSent === 50 * (round + 1));
+    for (const one of some) one.reset();
+    await until(() => forwards.list()[0]!.connections === 0);
   }
-  await until(() => forwards.list()[0]!.connectionsTotal === 300);
-  expect([forwards.list()[0]!.connections, forwards.list()[0]!.lastError]).toEqual([0, "no route"]);
+  expect([forwards.list()[0]!.connectionsTotal, forwards.list()[0]!.bytesSent]).toEqual([300, 300]);
 });
 
 test("of one source 256 connections stand at once, and who comes then takes the place of a silent one", async () => {

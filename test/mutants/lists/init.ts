@@ -1,0 +1,156 @@
+/** PID 1: orphans, supervision, the orderly end, the watchdog. */
+import type { Mutant } from "../mutant.ts";
+
+const init = ["runtime/init/init.test.ts", "runtime/init/supervise.test.ts", "runtime/init/orphans.test.ts"];
+
+export const mutants: readonly Mutant[] = [
+  {
+    id: "reaps-ours",
+    file: "runtime/init/reap.ts",
+    find: "if (pid === undefined || isOurs(pid)) return count;",
+    replace: "if (pid === undefined) return count;",
+    promise: "PID 1 takes no exit of its own children from the runtime",
+    tests: init,
+  },
+  {
+    id: "reaps-bounded",
+    file: "runtime/init/reap.ts",
+    find: "count < REAPED_MAX; count++",
+    replace: "count < 1_000 * REAPED_MAX; count++",
+    promise: "a crowd of orphans is taken a bounded number at a time",
+    tests: init,
+  },
+  {
+    id: "reaps-fresh",
+    file: "runtime/init/orphans.ts",
+    find: "zombies.filter((pid) => this.#seen.has(pid))",
+    replace: "zombies.filter((pid) => pid > 0 || this.#seen.has(pid))",
+    promise: "a child that has just ended is left to the runtime for a look",
+    tests: init,
+  },
+  {
+    id: "reap-throws",
+    file: "runtime/init/reap.ts",
+    find: "    } catch {\n      return count;\n    }",
+    replace: "    } catch (error) {\n      throw error;\n    }",
+    promise: "an orphan that was waited for after all ends nothing",
+    tests: init,
+  },
+  {
+    id: "group-left",
+    file: "runtime/init/supervise.ts",
+    find: `    this.#process?.signalGroup("SIGKILL");
+    this.#process = undefined;`,
+    replace: "    this.#process = undefined;",
+    promise: "what a program leaves of its group does not live on beside the next one",
+    tests: init,
+  },
+  {
+    id: "stop-deaf",
+    file: "runtime/init/supervise.ts",
+    find: `this.#timer = this.#deps.clock.after(STOP_MAX_MS, () => this.#process?.signalGroup("SIGKILL"));`,
+    replace: "",
+    promise: "a program that does not end when it is told to is ended",
+    tests: init,
+  },
+  {
+    id: "crash-budget",
+    file: "runtime/init/supervise.ts",
+    find: "const hasBudget = this.#budget.spend();",
+    replace: "const hasBudget = this.#budget.spend() || true;",
+    promise: "a program that crashes too often gets a long pause",
+    tests: init,
+  },
+  {
+    id: "restart-pause",
+    file: "runtime/init/supervise.ts",
+    find: "hasBudget ? this.#backoff.nextMs() : EXHAUSTED_PAUSE_MS",
+    replace: "hasBudget ? 0 : EXHAUSTED_PAUSE_MS",
+    promise: "a program that crashes is started again with growing pauses",
+    tests: init,
+  },
+  {
+    id: "stopped-restarts",
+    file: "runtime/init/supervise.ts",
+    find: `if (!this.#isWanted) return this.#become("stopped", how);`,
+    replace: "",
+    promise: "a program that was stopped stays so",
+    tests: init,
+  },
+  {
+    id: "exit-twice",
+    file: "runtime/init/supervise.ts",
+    find: "      if (isOver) return;\n",
+    replace: "",
+    promise: "an end that is told twice counts once",
+    tests: init,
+  },
+  {
+    id: "lines-kept",
+    file: "runtime/init/supervise.ts",
+    find: "if (this.#lines.length > LOG_LINES_MAX) this.#lines.shift();",
+    replace: "",
+    promise: "of what a program says a bounded number of lines is kept",
+    tests: init,
+  },
+  {
+    id: "endless-line",
+    file: "runtime/init/spawn.ts",
+    find: "if (rest.length > LINE_CHARS_MAX) {",
+    replace: "if (rest.length > 1_000 * LINE_CHARS_MAX) {",
+    promise: "a line without an end is told in pieces, and not kept",
+    tests: init,
+  },
+  {
+    id: "sync-before-unmount",
+    file: "runtime/init/power.ts",
+    find: `  await attempt("end what is left", () => steps.killAll());
+  await attempt("sync", () => sys.sync());`,
+    replace: `  await attempt("sync", () => sys.sync());
+  await attempt("end what is left", () => steps.killAll());`,
+    promise: "the disk is written after the last program has ended",
+    tests: init,
+  },
+  {
+    id: "read-only",
+    file: "runtime/init/power.ts",
+    find: "flags: MS_REMOUNT | MountFlag.readOnly",
+    replace: "flags: MS_REMOUNT",
+    promise: "a disk that cannot be unmounted is written to no more",
+    tests: init,
+  },
+  {
+    id: "step-fails",
+    file: "runtime/init/power.ts",
+    find: `      log.error("ending", { doing, error: error instanceof Error ? error : String(error) });
+      return false;`,
+    replace: "      throw error;",
+    promise: "a step of the end that fails keeps no other from being taken",
+    tests: init,
+  },
+  {
+    id: "power-off-refused",
+    file: "runtime/init/power.ts",
+    find: `if (!(await attempt(end, () => sys.reboot(end)))) await attempt("restart", () => sys.reboot("restart"));`,
+    replace: "await attempt(end, () => sys.reboot(end));",
+    promise: "a machine that cannot power off restarts",
+    tests: init,
+  },
+  {
+    id: "fed-while-ill",
+    file: "runtime/init/watchdog.ts",
+    find: "if (!isStarving) this.#device.feed();",
+    replace: "this.#device.feed();",
+    promise: "a machine whose node is not healthy is reset",
+    tests: init,
+  },
+  {
+    id: "left-running",
+    file: "runtime/init/watchdog.ts",
+    find: `  leave(): void {
+    this.#timer.cancel();`,
+    replace: "  leave(): void {",
+    promise: "after the orderly end nobody feeds the watchdog: a machine that hangs in it is reset",
+    tests: init,
+  },
+];
