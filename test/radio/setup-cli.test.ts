@@ -254,7 +254,7 @@ test("a port that another program has is named with it, and a key that is none i
     expect.stringContaining("no key of 16 or 32 bytes in base64"),
   ]);
   expect(wrong.err + wrong.out).not.toContain("horse");
-  const other = Bun.spawn(["flock", path, "sleep", "60"]);
+  const other = Bun.spawn(["flock", "--no-fork", path, "sleep", "60"]);
   try {
     let busy = await setup(["--port", path]);
     while (busy.code === 0) busy = await setup(["--port", path]);
