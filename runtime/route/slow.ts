@@ -140,8 +140,8 @@ export class SlowLinks {
   }
 
   /** As `takeAirtime`, of a frame that is dropped for want of it. */
-  mayUseAirtime(neighbour: Neighbour, bytes: number): boolean {
-    if (this.takeAirtime(neighbour, bytes)) return true;
+  mayUseAirtime(neighbour: Neighbour, bytes: number, need: "control" | "answer" = "control"): boolean {
+    if (this.takeAirtime(neighbour, bytes, need)) return true;
     if (this.#links.has(neighbour)) this.#core.drop("airtime");
     return false;
   }
@@ -163,12 +163,17 @@ export class SlowLinks {
   }
 
   /** Takes `bytes` of airtime; false: there is none now, and the frame must not be sent. */
-  takeAirtime(neighbour: Neighbour, bytes: number, need: "begin" | "control" = "control"): boolean {
+  takeAirtime(
+    neighbour: Neighbour,
+    bytes: number,
+    need: "begin" | "control" | "answer" = "control",
+    by?: NodeId,
+  ): boolean {
     const link = this.#links.get(neighbour);
     if (link === undefined) return false;
     // Asked of the channel: all its links share one budget, which counts what it denies.
     if (neighbour.link.takeAirtime !== undefined)
-      return neighbour.link.takeAirtime(bytes, isBegun(link) ? need : "mail");
+      return neighbour.link.takeAirtime(bytes, isBegun(link) ? need : "mail", by);
     this.#refill(neighbour, link);
     if (link.tokens < Math.min(bytes, SLOW_BURST_BYTES)) return false;
     link.tokens -= bytes;
@@ -208,7 +213,7 @@ export class SlowLinks {
     const beacon = this.#beaconTo(neighbour);
     const wantsBeacon = isShared(neighbour) && link.told !== undefined && !isSettled(link);
     const frame = encodeBeacon({ ...beacon, wantsBeacon });
-    if (!this.mayUseAirtime(neighbour, frame.length)) return;
+    if (!this.mayUseAirtime(neighbour, frame.length, link.isAsked ? "answer" : "control")) return;
     link.told = beacon;
     link.said.beacons++;
     link.toldAtMs = this.#core.now();
@@ -382,7 +387,7 @@ export class SlowLinks {
     const nowMs = this.#core.now();
     if (subject?.proof === undefined || nowMs - link.proofSentAtMs < BEACON_MIN_MS / 2) return;
     const frame = encodeProofFrame({ of, proof: subject.proof });
-    if (!this.mayUseAirtime(to, frame.length)) return;
+    if (!this.mayUseAirtime(to, frame.length, "answer")) return;
     link.proofSentAtMs = nowMs;
     link.said.proofs++;
     if (of === "sender") link.isProofOwed = false;
