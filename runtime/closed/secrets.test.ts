@@ -16,6 +16,7 @@ import { signRotation, type Rotation } from "../identity/rotation.ts";
 import { ManualClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
 import { seededRandom } from "../kernel/random.ts";
+import { SECRETS_MAX } from "../link/constants.ts";
 import { keepGranted, NetworkSecrets, type NetworkSecretsOptions } from "./secrets.ts";
 import { SECRETS_FILE } from "./secrets-file.ts";
 import { testTime } from "../time/testing.ts";
@@ -377,4 +378,9 @@ describe("a configuration read anew", () => {
     expect(fills(secrets)).toEqual([2, 1]);
     expect(secrets.epochs.map(({ retiresInMs }) => retiresInMs)).toEqual([undefined, 5_000]);
   });
+});
+
+test("only so many secrets are live at once, whatever the configuration and the file name", () => {
+  const secrets = open({ configured: [1, 2, 3, 4, 5, 6].map(secretOf) });
+  expect(secrets.live).toHaveLength(SECRETS_MAX);
 });

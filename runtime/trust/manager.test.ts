@@ -404,3 +404,16 @@ describe("links of its own accord", () => {
     expect(clock.nextAtMs()).toBeUndefined();
   });
 });
+
+test("links are wanted with members that are not blocked: such a one is not dialled, whoever names it", async () => {
+  const { clock, members, hints, book } = await setup({ linksWanted: 3 });
+  const [good, bad] = [newId(), newId()];
+  members.push(good, bad);
+  await Promise.all([
+    book.setTrust(bad, { level: "blocked", by: "operator", reason: "" }),
+    clock.advance(10),
+  ]);
+  await clock.advance(5_000);
+  expect([...hints.values()]).toContain(good);
+  expect([...hints.values()]).not.toContain(bad);
+});

@@ -130,4 +130,20 @@ export const mutants: readonly Mutant[] = [
     promise: "an invitation that is over by this node's own running time lets nobody in",
     tests: ["runtime/join/enrolment.test.ts"],
   },
+  {
+    id: "secrets-bound",
+    file: "runtime/closed/secrets.ts",
+    find: "this.#epochs.some(({ id }) => id === epoch.id) || this.#epochs.length >= SECRETS_MAX",
+    replace: "this.#epochs.some(({ id }) => id === epoch.id)",
+    promise: "only so many secrets are live at once",
+    tests: ["runtime/closed/secrets.test.ts"],
+  },
+  {
+    id: "blocked-dialled",
+    file: "runtime/trust/manager.ts",
+    find: "book.isBlocked(id) || (this.#resting",
+    replace: "(this.#resting",
+    promise: "a blocked node is not dialled",
+    tests: ["runtime/trust/manager.test.ts"],
+  },
 ];
