@@ -3,7 +3,7 @@
  * is not in the definitions yet; unknown fields of a packet stay in it. Nothing here is believed: callers judge.
  */
 import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
-import { Mesh, Telemetry } from "@meshtastic/protobufs";
+import { Mesh, Mqtt, Telemetry } from "@meshtastic/protobufs";
 
 export type FromRadio = Mesh.FromRadio;
 export type MeshPacket = Mesh.MeshPacket;
@@ -31,6 +31,10 @@ export const decodeFromRadio = (body: Uint8Array): FromRadio | undefined => know
 export const decodePacket = (bytes: Uint8Array): MeshPacket | undefined =>
   tryRead(() => fromBinary(Mesh.MeshPacketSchema, bytes));
 
+/** What gateways publish: a packet, and who they are. */
+export const decodeEnvelope = (bytes: Uint8Array): Mqtt.ServiceEnvelope | undefined =>
+  tryRead(() => fromBinary(Mqtt.ServiceEnvelopeSchema, bytes));
+
 /** What is unknown there stays in it. */
 export const decodeData = (bytes: Uint8Array): Data | undefined => known(Mesh.DataSchema, bytes);
 
@@ -42,6 +46,12 @@ export const decodeTelemetry = (bytes: Uint8Array): Telemetry.Telemetry | undefi
 
 export const decodeUser = (bytes: Uint8Array): Mesh.User | undefined =>
   tryRead(() => fromBinary(Mesh.UserSchema, bytes));
+
+/** How a packet that did not come by one's own radio came. */
+export const MECHANISM = {
+  mqtt: Mesh.MeshPacket_TransportMechanism.TRANSPORT_MQTT,
+  udp: Mesh.MeshPacket_TransportMechanism.TRANSPORT_MULTICAST_UDP,
+} as const;
 
 export const encodePacket = (packet: MeshPacket): Uint8Array => toBinary(Mesh.MeshPacketSchema, packet);
 

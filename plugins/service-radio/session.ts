@@ -73,7 +73,15 @@ export interface SendRequest {
 
 /** Why a packet was not taken; labels. */
 export type Refusal =
-  "not_ready" | "may_not_send" | "licensed" | "port" | "too_early" | "too_long" | "channel" | "queue_full";
+  | "not_ready"
+  | "may_not_send"
+  | "licensed"
+  | "port"
+  | "too_early"
+  | "too_long"
+  | "channel"
+  | "queue_full"
+  | "listens_only";
 
 export interface SessionDeps {
   readonly clock: Clock;

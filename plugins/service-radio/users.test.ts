@@ -1,28 +1,28 @@
 /** Who uses a radio: what each may have under way, what each is told, and that nobody holds up another. */
 import { expect, test } from "bun:test";
-import type { ServiceChannel, ServiceChannelHandlers, ServiceMessage } from "@godwit/sdk";
+import type { ServiceChannel, ServiceChannelHandlers, ServiceMessage, ServiceRequest } from "@godwit/sdk";
 import { create } from "@bufbuild/protobuf";
-import { Mesh, Portnums } from "@meshtastic/protobufs";
+import { Mesh } from "@meshtastic/protobufs";
 import type { Outcome } from "./outbox.ts";
-import type { RadioSession, Refusal } from "./session.ts";
-import { type Origin, Users } from "./users.ts";
+import type { Refusal } from "./session.ts";
+import { type Sender, Users } from "./users.ts";
 
 const OPENING = { version: 1, packets: [1] };
 
 /** A radio that takes what it is told to take, and users whose ends the test holds. */
 function rig() {
   const state = { answer: "taken" as Refusal | "taken", done: [] as ((outcome: Outcome) => void)[] };
-  const session = {
+  const sender = {
     send(_request: unknown, done: (outcome: Outcome) => void) {
       if (state.answer !== "taken") return state.answer;
       return { id: state.done.push(done) };
     },
     airtimeOf: () => 7,
-  } as unknown as RadioSession;
+  } as unknown as Sender;
   const refused: string[] = [];
   const counts = { cutOff: 0 };
   const users = new Users({
-    session,
+    sender,
     state: () => ({ ready: true }),
     refused: (reason) => void refused.push(reason),
     cutOff: () => void counts.cutOff++,
@@ -45,7 +45,7 @@ function rig() {
       json,
       consumer,
       bytes: new Uint8Array(0),
-    });
+    } as ServiceRequest);
     const say = (tag: number, more: object = {}) =>
       handlers!.message({
         json: { t: "send", tag, port: 1, to: 5, channel: 0, hopLimit: 3, ...more },
@@ -57,25 +57,17 @@ function rig() {
 }
 const outcomes = (told: readonly unknown[]) =>
   (told as { t: string; tag: number; outcome?: string; reason?: string }[]).filter(({ t }) => t === "done");
-const PORT = {
-  text: Portnums.PortNum.TEXT_MESSAGE_APP,
-  position: Portnums.PortNum.POSITION_APP,
-  trace: Portnums.PortNum.TRACEROUTE_APP,
-};
-const text = (portnum: Portnums.PortNum, from = 9) =>
+const text = (portnum: number, from = 9) =>
   create(Mesh.MeshPacketSchema, {
     from,
     to: 5,
     payloadVariant: {
       case: "decoded",
-      value: create(Mesh.DataSchema, {
-        portnum,
-        payload: Uint8Array.of(1, 2, 3),
-      }),
+      value: Object.assign(create(Mesh.DataSchema, { payload: Uint8Array.of(1, 2, 3) }), { portnum }),
     },
   });
 
-const origin: Origin = { source: "tcp", readBy: undefined, numberProof: "unknown" };
+const HEARD = { source: "tcp", published: undefined, readBy: undefined, numberProof: "unknown" } as const;
 
 test("what one user has under way is bounded: 32, and each that is done makes room", () => {
   const { open, state } = rig();
@@ -109,10 +101,10 @@ test("a user that does not read is cut off and told no more, and holds up nobody
   const { users, open, counts } = rig();
   const [slow, other] = [open(), open(OPENING, "service.two")];
   slow.end.reads = false;
-  users.tellPacket(text(PORT.text), origin);
+  users.tellPacket(text(1), HEARD);
   expect([slow.end.isClosed, counts.cutOff, users.count]).toEqual([true, 1, 1]);
   const told = slow.end.told.length;
-  users.tellPacket(text(PORT.text), origin);
+  users.tellPacket(text(1), HEARD);
   expect([slow.end.told.length, other.end.told.length]).toEqual([told, 3]);
 });
 
@@ -134,8 +126,7 @@ test("a user is told of the ports that it asked for, and of others only when it 
     from: 9,
     payloadVariant: { case: "encrypted", value: Uint8Array.of(1) },
   });
-  for (const packet of [text(PORT.text), text(PORT.position), text(PORT.trace), sealed])
-    users.tellPacket(packet, origin);
+  for (const packet of [text(1), text(3), text(70), sealed]) users.tellPacket(packet, HEARD);
   const ports = (told: readonly unknown[]) =>
     (told as { t: string; port?: number | null }[]).filter(({ t }) => t === "packet").map(({ port }) => port);
   expect([ports(one.end.told), ports(all.end.told)]).toEqual([

@@ -14,6 +14,7 @@ import { z } from "zod/mini";
 import type { ReadBy } from "./keyring.ts";
 import { encodePacket, type MeshPacket } from "./protocol.ts";
 import type { RadioSession, Refusal } from "./session.ts";
+import type { Published } from "./tap.ts";
 
 /** Users at once, and packets of one that are not done. */
 const USERS_MAX = 16;
@@ -52,15 +53,19 @@ const sending = z.strictObject({
 
 /** How a packet came, beside what it says itself. */
 export interface Origin {
-  readonly source: "serial" | "tcp";
+  readonly source: "serial" | "tcp" | "udp" | "mqtt";
+  /** By which gateway, where a broker had it. */
+  readonly published: Published | undefined;
   /** By which of this node's keys it was read; undefined: its source read it, or nobody did. */
   readonly readBy: ReadBy | undefined;
   /** Whether the sender's number is that of the key it is known by. */
   readonly numberProof: "key" | "other" | "unknown";
 }
 
+export type Sender = Pick<RadioSession, "send" | "airtimeOf">;
+
 export interface UsersDeps {
-  readonly session: RadioSession;
+  readonly sender: Sender;
   /** What all are told when it changes; JSON. */
   state(): unknown;
   refused(reason: Refusal | "malformed" | "too_many"): void;
@@ -144,7 +149,7 @@ export class Users {
   }
 
   #onMessage(user: User, { json, bytes }: ServiceMessage): void {
-    const { session } = this.#deps;
+    const { sender } = this.#deps;
     const parsed = sending.safeParse(json);
     if (!parsed.success) return this.#deps.refused("malformed");
     const { tag, t: _, ...request } = parsed.data;
@@ -154,7 +159,7 @@ export class Users {
     };
     if (user.openSends >= OPEN_SENDS_MAX) return refuse("too_many");
     user.openSends++;
-    const taken = session.send({ ...request, payload: bytes }, (outcome) => {
+    const taken = sender.send({ ...request, payload: bytes }, (outcome) => {
       user.openSends--;
       this.#tell(user, { json: { t: "done", tag, outcome } });
     });
@@ -162,7 +167,7 @@ export class Users {
       user.openSends--;
       return refuse(taken);
     }
-    const ms = session.airtimeOf(bytes.length, request.port, request.to);
+    const ms = sender.airtimeOf(bytes.length, request.port, request.to);
     this.airtimeMs.renew(user.name, (this.airtimeMs.get(user.name) ?? 0) + ms);
   }
 
@@ -178,7 +183,8 @@ export class Users {
 const invalid = (message: string) =>
   new GodwitError("GODWIT_REQUEST_INVALID", message, { kind: "protocol", retry: "never" });
 
-function metaOf(packet: MeshPacket, { source, readBy, numberProof }: Origin) {
+function metaOf(packet: MeshPacket, { source, published, readBy, numberProof }: Origin) {
+  const isIndexed = readBy === undefined && (source === "serial" || source === "tcp");
   const { payloadVariant } = packet;
   const data = payloadVariant.case === "decoded" ? payloadVariant.value : undefined;
   return {
@@ -187,9 +193,10 @@ function metaOf(packet: MeshPacket, { source, readBy, numberProof }: Origin) {
     id: packet.id,
     source,
     readBy: readBy?.by ?? null,
-    // By its index in the radio; what was read here is of none there.
-    channel: readBy === undefined ? packet.channel : null,
-    channelName: readBy?.by === "channel" ? readBy.name : null,
+    // By its index in the radio; what was read here, or did not come by one, is of none there.
+    channel: isIndexed ? packet.channel : null,
+    channelName: readBy?.by === "channel" ? readBy.name : (published?.channelName ?? null),
+    gateway: published?.gateway ?? null,
     numberProof,
     port: data?.portnum ?? null,
     requestId: data?.requestId ?? 0,

@@ -189,8 +189,8 @@ export const mutants: readonly Mutant[] = [
   {
     id: "beacon-replayed",
     file: "runtime/channel/earshot.ts",
-    find: 'if (number <= held.number) return "passed-over";',
-    replace: 'if (number < held.number) return "passed-over";',
+    find: "if (!held.numbers.take(number, nowMs)) {",
+    replace: "if (!held.numbers.take(number, nowMs) && number < 0) {",
     promise: "a beacon that is sent again by somebody else counts as none",
     tests: ["runtime/channel/beacons.test.ts"],
   },

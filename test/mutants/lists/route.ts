@@ -181,7 +181,7 @@ export const mutants: readonly Mutant[] = [
   {
     id: "path-passed-on-gap",
     file: "runtime/route/paths.ts",
-    find: "if (nowMs - question.passedOnAtMs < bound.PATH_ON_GAP_MS) return;",
+    find: "if (isCovered && nowMs - passedOn.atMs < bound.PATH_ON_GAP_MS) return;",
     replace: "",
     promise: "a question for a path is passed on once in a while, however often it comes",
     tests: ["runtime/route/paths.test.ts"],
@@ -209,7 +209,7 @@ export const mutants: readonly Mutant[] = [
   {
     id: "slow-told-gap",
     file: "runtime/route/slow.ts",
-    find: "if (this.#core.now() - link.toldAtMs < TOLD_GAP_MS) return;",
+    find: "if (this.#core.now() - link.toldAtMs < TOLD_GAP_MS) return false;",
     replace: "",
     promise: "over a slow link a change is told once in a while, not at each change",
     tests: [
@@ -233,5 +233,13 @@ export const mutants: readonly Mutant[] = [
     replace: "(seqno === this.fdSeqno && metric <= this.fdMetric)",
     promise: "a route no better than what was advertised is not feasible: it may lead through this node",
     tests: ["runtime/route/table.test.ts"],
+  },
+  {
+    id: "hold-time",
+    file: "runtime/route/sweep.ts",
+    find: "    if (this.#core.now() - destination.unreachableSinceMs < this.#core.limits.holdMs) return false;\n",
+    replace: "",
+    promise: "what is known of an unreachable node is held, or its old routes would loop",
+    tests: ["runtime/route/hostile.test.ts"],
   },
 ];
