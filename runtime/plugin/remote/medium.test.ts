@@ -1,6 +1,6 @@
 /** A shared channel behind frames: what the node sees of it is what the plugin has, within bounds that no plugin talks it out of. */
 import { describe, expect, test } from "bun:test";
-import type { Medium, Pipe, TransportDriver } from "@godwit/sdk";
+import type { Medium, Pipe, TransportDriver, Urgency } from "@godwit/sdk";
 import { FrameBed } from "../frames/testing.ts";
 import { PluginFrame, decodeParts } from "../frames/frames.ts";
 import { factsOf } from "../frames/medium.ts";
@@ -21,6 +21,7 @@ class FakeMedium implements Medium {
   readonly broadcastBytesMax = 233;
   utilisation = 0.125;
   ownShare?: number;
+  admits?: Urgency;
   readonly airtimeMs = airtimeMs;
   readonly sent: Uint8Array[] = [];
   hear: (from: string, bytes: Uint8Array) => void = () => {};
@@ -112,7 +113,11 @@ test("how busy it is arrives when it has changed, and not otherwise", async () =
   medium.ownShare = 0.1;
   await bed.clock.advance(10_000);
   await bed.settle();
-  expect([far.utilisation, far.ownShare]).toEqual([0.5, 0.1]);
+  expect([far.utilisation, far.ownShare, far.admits]).toEqual([0.5, 0.1, 4]);
+  medium.admits = 0;
+  await bed.clock.advance(10_000);
+  await bed.settle();
+  expect([far.utilisation, far.ownShare, far.admits]).toEqual([0.5, 0.1, 0]);
 });
 
 test("what is sent to all goes one at a time, and what is heard comes with its place", async () => {
@@ -201,6 +206,7 @@ describe("what a plugin may not claim ends it", () => {
     ["a rate of nothing", { rateBitsPerSecond: 0 }],
     ["a channel that is more than full", { utilisation: 1.1 }],
     ["a share that is none", { ownShare: 2 }],
+    ["an urgency that is none", { admits: 5 }],
     ["a channel that is less than empty", { utilisation: -0.1 }],
   ];
   test.each(claims)("%s", async (_what, wrong) => {
