@@ -1,6 +1,6 @@
 /** Who uses a radio: what each may have under way, what each is told, and that nobody holds up another. */
 import { expect, test } from "bun:test";
-import type { ServiceChannel, ServiceChannelHandlers, ServiceMessage, ServiceRequest } from "@godwit/sdk";
+import type { ServiceChannel, ServiceChannelHandlers, ServiceMessage } from "@godwit/sdk";
 import { create } from "@bufbuild/protobuf";
 import { Mesh } from "@meshtastic/protobufs";
 import type { Outcome } from "./outbox.ts";
@@ -45,7 +45,7 @@ function rig() {
       json,
       consumer,
       bytes: new Uint8Array(0),
-    } as ServiceRequest);
+    });
     const say = (tag: number, more: object = {}) =>
       handlers!.message({
         json: { t: "send", tag, port: 1, to: 5, channel: 0, hopLimit: 3, ...more },
