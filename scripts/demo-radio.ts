@@ -80,12 +80,16 @@ export class RadioStory {
     say(`  ${bold("NYC-C")}  on the south island`);
 
     say("\nDUN-A sends a telex to NYC-C, of whom it has never heard: it asks the gateway first");
+    say("  about a minute in real time: a radio says little at once, and waits until the channel is free");
     const sent = await sendTelex(dun, "NYC-C", "HELLO NEW YORK STOP BY RADIO ALONE STOP");
     const telex = await finishTelex(this.#stage, dun, sent, callsigns, PATIENCE_MS);
 
+    say("  over LON-B, though nobody noted it: on slow links a note of the way would cost airtime");
     const airtime = this.#airtime();
     const seconds = Math.round(secondsSince(this.#startMs));
-    say(`\non the air in ${seconds} s, with all that the firmware adds:`);
+    say(
+      `\non the air in ${seconds} s, with all that the firmware adds; each node may take ${AIRTIME_PERCENT} % here, and 1 % unless told otherwise:`,
+    );
     for (const { radio, preset, frames, airtimeMs, percent } of airtime)
       say(
         `  ${radio.padEnd(22)}  ${preset.padEnd(10)}  ${String(frames).padStart(3)} frames  ${String(airtimeMs).padStart(6)} ms  ${percent.toFixed(1).padStart(4)} %`,
@@ -104,9 +108,13 @@ export class RadioStory {
     return `
   dist/godwit send NYC-C "HELLO" --wait --socket ${dun.socketPath}
   dist/godwit inbox --socket ${nyc.socketPath}
+  dist/godwit radio airtime --socket ${lon.socketPath}
+  dist/godwit radio show --socket ${lon.socketPath}
   dist/godwit peers --socket ${lon.socketPath}
   dist/godwit why NYC-C --socket ${dun.socketPath}
-  curl ${lon.apiUrl}/mesh/peers`;
+  curl ${lon.apiUrl}/mesh/peers
+
+a radio of your own: docs/radio.md`;
   }
 
   #radio(

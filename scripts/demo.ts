@@ -14,7 +14,7 @@ const help = `usage: scripts/demo [--radio] [--once] [--json]
 Builds the binary and runs a mesh of three nodes on this machine: DUN-A - LON-B - NYC-C.
 Stays up until Ctrl-C with commands to try.
 
-  --radio  nodes with emulated Meshtastic radios alone: two islands, a gateway between them, and what it cost on the air
+  --radio  nodes with emulated Meshtastic radios alone: two islands, a gateway between them, what it cost on the air; a minute
   --once   do the same and exit
   --json   one line of JSON instead of the story; exits as --once does
 `;

@@ -41,3 +41,19 @@ test("an older item, a forged one and one of no member change nothing; a place t
   expect(board.judge(await itemOf(other, 2, "tcp://else:1"), keys)).toBe("known");
   expect(hints.get("tcp://new:1")).toBe(one.id);
 });
+
+test("one node has four hints, however many places it names", async () => {
+  const hints: string[] = [];
+  const board = new Board({
+    counter: () => ({ add() {} }),
+    discovery: { hint: ({ endpoint }) => void hints.push(endpoint), withdraw() {} },
+  } as Partial<PluginContext> as PluginContext);
+  const self = new FakeSelf({ plugin: PLUGIN });
+  const key = idBytes(self.id)!;
+  const salt = itemSalt(PLUGIN, keys.label);
+  const endpoints = Array.from({ length: 20 }, (_, n) => `tcp://a:${n + 1}`);
+  const value = keys.seal(placeOf(key, salt), encodeRecord({ callsign: undefined, endpoints }), random);
+  const signature = await self.signItem({ label: keys.label, seq: 1, value });
+  expect(board.judge({ key, salt, seq: 1, value, signature }, keys)).toBe("new");
+  expect(hints).toEqual(endpoints.slice(0, 4));
+});

@@ -61,7 +61,7 @@ async function ask({ socket }: Awaited<ReturnType<typeof guarded>>, to: Awaited<
   await until(() => to.got.length > before);
   return (decodeBencode(Buffer.from(to.got.at(-1)!)) as ReadonlyMap<string, Uint8Array>).get("t")!;
 }
-const answerOf = (t: Uint8Array, nodes = new Uint8Array(0)) =>
+const answerOf = (t: Uint8Array, nodes: Uint8Array = new Uint8Array(0)) =>
   encodeBencode({ t, y: "r", r: { id: THEIR, nodes } });
 
 test("only who was asked answers: the same words from another port are answers to nothing", async () => {

@@ -199,3 +199,48 @@ test("answers that nobody reads are held to a bound", async () => {
   for (const socket of sockets) socket.terminate();
   await until(() => a.own.unsent === 0);
 });
+
+test("bytes of streams are bounded in a second, and a stream that is over leaves its place", async () => {
+  const [a, b] = [await transport(), await transport()];
+  const to = { address: "127.0.0.1", port: a.own.port };
+  // Too long to be made smaller.
+  const large = encodePushPull([], seededRandom(9).bytes(300_000), false);
+  let answered = 0;
+  for (let n = 0; n < 30; n++)
+    await b.own.ask(to, large, 5_000).then(
+      () => answered++,
+      () => {},
+    );
+  // 4 MiB at once, and no time passes.
+  expect(answered).toBe(13);
+  expect(new Set(a.dropped)).toEqual(new Set(["rate"]));
+  a.clock.advance(1_000);
+  expect(Buffer.compare(await b.own.ask(to, state, 5_000), state)).toBe(0);
+});
+
+test("what is held of streams that are not whole is bounded in all", async () => {
+  const a = await transport();
+  const part = Buffer.concat([Buffer.from("06db00180000", "hex"), new Uint8Array(900_000)]);
+  const sockets: { terminate(): void }[] = [];
+  // Slowly enough for the bound of bytes in a second.
+  for (let n = 0; n < 6; n++) {
+    a.clock.advance(1_000);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    let at = 0;
+    const push = (socket: { write(bytes: Uint8Array): number }) => {
+      at += Math.max(0, socket.write(part.subarray(at)));
+      if (at === part.length) resolve();
+    };
+    sockets.push(
+      await Bun.connect({
+        hostname: "127.0.0.1",
+        port: a.own.port,
+        socket: { open: push, drain: push, data() {}, close: () => resolve(), error() {} },
+      }),
+    );
+    await promise;
+  }
+  await until(() => a.dropped.length > 0);
+  expect(a.dropped[0]).toBe("held");
+  for (const socket of sockets) socket.terminate();
+});

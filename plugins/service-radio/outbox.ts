@@ -16,8 +16,10 @@ const LEFT_FREE = 4;
 const ANSWER_MS = 30_000;
 /** Between two questions whether it has left, at least, ms. */
 const POLL_MS = 1_000;
-/** Asked so often whether its queue is empty, it is believed to be. */
+/** Asked so often whether its queue is empty, what it took is believed to have left. */
 const POLLS_MAX = 20;
+/** So long it is not, where as many wait in the queue as when it was taken, ms: on a busy channel nothing leaves for a minute. */
+const HELD_MAX_MS = 120_000;
 /** A queue that has no place for so long will have none, ms. */
 export const STUCK_MS = 600_000;
 const STUCK_POLL_MS = 15_000;
@@ -66,6 +68,9 @@ export interface OutboxDeps {
 interface InFlight {
   readonly sending: Sending;
   isAccepted: boolean;
+  /** Then, monotonic ms, and the places that were free with it there. */
+  acceptedAtMs: number;
+  free: number;
   /** Of its answer, or of the next question. */
   timer: Timer;
   polls: number;
@@ -155,6 +160,8 @@ export class Outbox {
 
   #accept(flight: InFlight): void {
     flight.isAccepted = true;
+    flight.acceptedAtMs = this.#deps.clock.monotonicMs();
+    flight.free = this.#status?.free ?? 0;
     flight.timer.cancel();
     this.#pollLater(flight);
   }
@@ -162,13 +169,20 @@ export class Outbox {
   #pollLater(flight: InFlight): void {
     const { sending } = flight;
     flight.timer = this.#deps.clock.after(Math.max(POLL_MS, sending.airtimeMs), () => {
-      if (++flight.polls > POLLS_MAX) {
+      if (++flight.polls > POLLS_MAX && !this.#isHeld(flight)) {
         this.#end(sending.id, "left");
         return this.#pump();
       }
       this.#pollLater(flight);
       this.#deps.ask();
     });
+  }
+
+  /** As many wait in the radio as when it took this one: nothing has left since, or as much was added. */
+  #isHeld({ acceptedAtMs, free }: InFlight): boolean {
+    const status = this.#status;
+    const isBounded = this.#deps.clock.monotonicMs() - acceptedAtMs >= HELD_MAX_MS;
+    return !isBounded && status !== undefined && status.maxlen > 0 && status.free <= free;
   }
 
   #pump(): void {
@@ -185,7 +199,14 @@ export class Outbox {
         this.#end(next.id, "unanswered");
         this.#pump();
       });
-      this.#inFlight.set(next.id, { sending: next, isAccepted: false, timer, polls: 0 });
+      this.#inFlight.set(next.id, {
+        sending: next,
+        isAccepted: false,
+        acceptedAtMs: 0,
+        free: 0,
+        timer,
+        polls: 0,
+      });
       if (!this.#deps.write(next.message)) return;
     }
     if (this.#isReady && this.#isStuck) this.#againIn(STUCK_POLL_MS, () => this.#deps.ask());

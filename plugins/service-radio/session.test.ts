@@ -7,6 +7,8 @@ import { Mesh } from "@meshtastic/protobufs";
 import { BROADCAST, FakeEther, FakeRadio, type FakeRadioOptions, packetOf, quiet, until } from "./testing.ts";
 import { type Ignored, RadioSession, type SendRequest } from "./session.ts";
 import type { Outcome } from "./outbox.ts";
+import { encodeFrame } from "./frames.ts";
+import { encodeWantConfig } from "./protocol.ts";
 import { openTcp } from "./wire.ts";
 
 const ends: (() => void | Promise<void>)[] = [];
@@ -373,4 +375,42 @@ describe("sending", () => {
     expect(outcomes).toEqual(["gone", "gone", "gone", "gone"]);
     expect(session.send(request(), () => {})).toBe("not_ready");
   });
+});
+
+test("a handshake never asks by a number that means something of its own to the firmware, 1 above all", async () => {
+  const written: Uint8Array[] = [];
+  const abort = new AbortController();
+  const session = new RadioSession({
+    clock: new ManualClock(),
+    // The least that chance may give.
+    random: { ...seededRandom(1), below: () => 0, float: () => 0, bytes: (length) => new Uint8Array(length) },
+    log: silent,
+    open: () =>
+      Promise.resolve({ write: (bytes: Uint8Array) => void written.push(bytes.slice()), close() {} }),
+    wake: new Uint8Array(0),
+    changed() {},
+    keyed() {},
+    packet() {},
+    ignored() {},
+  });
+  const running = session.run(abort.signal);
+  await until(() => written.length > 0, "it asks");
+  expect(written[0]).toEqual(encodeFrame(encodeWantConfig(100_000)));
+  abort.abort();
+  await running;
+});
+
+test("a radio that does not answer any more is connected anew", async () => {
+  const { session, radio, phase, clock } = bench();
+  await phase("ready");
+  radio.faults.isMute = true;
+  // Two heartbeats go unanswered; the third is not waited for.
+  for (let n = 0; n < 3; n++) {
+    expect(session.phase).toBe("ready");
+    await clock.advance(120_000);
+    await quiet();
+  }
+  expect(session.phase).not.toBe("ready");
+  radio.faults.isMute = false;
+  await phase("ready", 1_000);
 });

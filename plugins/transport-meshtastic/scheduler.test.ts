@@ -126,3 +126,12 @@ describe("own airtime", () => {
     expect(offer(1)).toBe(false);
   });
 });
+
+test("airtime is saved up to a bound: a quiet night is no burst in the morning", async () => {
+  const { clock, scheduler, sent, offer } = bench();
+  await clock.advance(12 * HOUR_MS);
+  expect(scheduler.savedMs).toBe(20_000);
+  for (let name = 0; name < 30; name++) offer(2_000, 1, name);
+  await clock.advance(1);
+  expect(sent.length).toBe(10);
+});

@@ -251,7 +251,11 @@ describe("a connection", () => {
       socket.terminate();
     }
     const client = await new Instance().start({ listen: [] });
+    const before = server.accepted.length;
     const pipe = await client.dial(server.endpoints[0]!);
+    // Whoever is still there is heard.
+    while (server.accepted.length === before) await new Promise<void>((resolve) => setImmediate(resolve));
+    expect([pipe.kind, server.accepted.length - before]).toEqual(["stream", 1]);
     for (const far of server.accepted) far.close();
     pipe.close();
   });

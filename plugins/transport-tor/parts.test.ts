@@ -1,7 +1,13 @@
 import { expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { seededRandom } from "@godwit/sdk/testkit";
 import fc from "fast-check";
+import { authenticate } from "./auth.ts";
 import { complaintOf, pathsIn, renderTorrc } from "./child.ts";
 import { torConfig } from "./config.ts";
+import type { ControlConnection } from "./control.ts";
 import { infoOf, LINE_BYTES_MAX, parseWords, quote, type Reply, ReplyParser } from "./control-reply.ts";
 import { encodeBase32, formatTorEndpoint, parseTorEndpoint } from "./endpoint.ts";
 import { clientKeyOf, onionKeyOf } from "./onion.ts";
@@ -126,4 +132,39 @@ test("of what tor says the complaint is told", () => {
   ];
   expect(complaintOf(lines)).toBe("Permissions on directory are too permissive.");
   expect([complaintOf(["said so"]), complaintOf([])]).toEqual(["said so", undefined]);
+});
+
+test("a reply whose lines are long ends as well, by its bytes", () => {
+  const parser = new ReplyParser();
+  const line = latin1(`250-${"x".repeat(1_000)}\r\n`);
+  let lines = 0;
+  expect(() => {
+    for (; lines < 4_000; lines++) parser.push(line);
+  }).toThrow("too long");
+  expect(lines).toBeLessThan(1_100);
+});
+
+test("whoever answers on the control port does not learn what another file holds: a cookie has 32 bytes", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "godwit-tor-"));
+  try {
+    for (const bytes of [0, 31, 33, 4_096]) {
+      const path = join(folder, `cookie-${bytes}`);
+      writeFileSync(path, new Uint8Array(bytes).fill(7));
+      const said: string[] = [];
+      const control = {
+        isClosed: false,
+        close() {},
+        command(words: string) {
+          said.push(words);
+          const text = `AUTH METHODS=COOKIE,SAFECOOKIE COOKIEFILE="${path}"`;
+          return Promise.resolve({ code: 250, lines: [{ text }] });
+        },
+      } as unknown as ControlConnection;
+      const credentials = { password: undefined, cookieFile: undefined, random: seededRandom(1) };
+      await expect(authenticate(control, credentials, true)).rejects.toThrow("is no cookie of 32 bytes");
+      expect(said).toEqual(["PROTOCOLINFO 1"]);
+    }
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });

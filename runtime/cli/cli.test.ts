@@ -157,7 +157,7 @@ describe("every command that asks the node", () => {
   test("every row of the table is tried here or needs no node", () => {
     const tried = lines.map(([line]) => line);
     const alone =
-      /^(init|install|id|run|join|list sign|ping|version|complet.*|man|config .*|plugin .*|events|authority .*|revoke self|secret (new|rotate)|store .*)$/;
+      /^(init|install|id|run|join|list sign|ping|version|complet.*|man|config .*|plugin .*|events|radio setup|authority .*|revoke self|secret (new|rotate)|store .*)$/;
     for (const { name } of commands)
       if (!alone.test(name)) {
         const isTried = tried.some(

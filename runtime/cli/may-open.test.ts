@@ -38,23 +38,27 @@ let folder: string;
 beforeEach(() => void (folder = mkdtempSync(join(tmpdir(), "godwit-may-open-"))));
 afterEach(() => rmSync(folder, { recursive: true }));
 
-test.skipIf(process.getuid?.() !== 0)("a client command of another user says so", async () => {
-  const path = join(folder, "godwit.sock");
-  const listener = Bun.listen({ unix: path, socket: { data() {} } });
-  try {
-    Bun.spawnSync(["chmod", "755", folder]);
-    Bun.spawnSync(["chmod", "600", path]);
-    const program = `const { runForTest } = await import(${JSON.stringify(join(import.meta.dir, "testing.ts"))});
+const isRoot = process.getuid?.() === 0;
+test.skipIf(!isRoot)(
+  `a client command of another user says so${isRoot ? "" : " [skipped: needs root]"}`,
+  async () => {
+    const path = join(folder, "godwit.sock");
+    const listener = Bun.listen({ unix: path, socket: { data() {} } });
+    try {
+      Bun.spawnSync(["chmod", "755", folder]);
+      Bun.spawnSync(["chmod", "600", path]);
+      const program = `const { runForTest } = await import(${JSON.stringify(join(import.meta.dir, "testing.ts"))});
       process.seteuid(65534);
       const { code, err } = await runForTest(["outbox", "rm", "abcdef", "--socket", ${JSON.stringify(path)}]);
       console.log(JSON.stringify({ code, err }));`;
-    const ran = Bun.spawnSync([process.execPath, "-e", program]);
-    const { code, err } = JSON.parse(ran.stdout.toString()) as { code: number; err: string };
-    expect(code).toBe(1);
-    expect(err).toContain(
-      `this user may not open ${path}, which is of root; run: sudo godwit outbox rm ... --socket ${path}`,
-    );
-  } finally {
-    listener.stop(true);
-  }
-});
+      const ran = Bun.spawnSync([process.execPath, "-e", program]);
+      const { code, err } = JSON.parse(ran.stdout.toString()) as { code: number; err: string };
+      expect(code).toBe(1);
+      expect(err).toContain(
+        `this user may not open ${path}, which is of root; run: sudo godwit outbox rm ... --socket ${path}`,
+      );
+    } finally {
+      listener.stop(true);
+    }
+  },
+);

@@ -1,7 +1,7 @@
 /** The key of a radio channel, in a file that its owner alone may read: all radios of a channel need the same one. Never on a command line, never shown. */
 import { existsSync, mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { type Environment, readSecret, Secret } from "@godwit/sdk/secret";
+import { type Environment, readSecret, Secret, SECRET_REFERENCE } from "@godwit/sdk/secret";
 import { godwitError } from "../kernel/errors.ts";
 import { systemRandom } from "../kernel/random.ts";
 import { writeConfig } from "./starter.ts";
@@ -17,7 +17,7 @@ export interface ChannelKey {
   readonly isNew: boolean;
 }
 
-/** Of `--key`, of the file where an earlier setup left it, or a new one, which no file holds yet. Throws GODWIT_SECRET_UNREADABLE. */
+/** Of `--key`, of the file where an earlier setup left it, or a new one, which no file holds yet. Throws GODWIT_USAGE and GODWIT_SECRET_UNREADABLE. */
 export function channelKey(
   given: string | undefined,
   channel: string,
@@ -28,6 +28,9 @@ export function channelKey(
   const file = join(dirname(configPath), `radio-${slug}.key`);
   const reference = given ?? (existsSync(file) ? `file:${file}` : undefined);
   if (reference === undefined) return { bytes: systemRandom.bytes(KEY_BYTES), file, isNew: true };
+  // What was typed there may be the key itself, and is not repeated.
+  if (!SECRET_REFERENCE.test(reference))
+    throw godwitError("GODWIT_USAGE", "--key says where the key is: file:/path, credential:NAME or env:NAME");
   const read = readSecret(reference, env, {
     bytesMin: TEXT_BYTES.min,
     bytesMax: TEXT_BYTES.max,

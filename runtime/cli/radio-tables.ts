@@ -20,6 +20,8 @@ export interface RadioTables {
   readonly isThere: boolean;
   /** Tables to be added; empty: it has them. */
   readonly text: string;
+  /** Of the radio's channel, as chosen, as its table says, else the fallback; undefined: its table says none, which is the primary one. */
+  readonly channel: string | undefined;
   /** Names of the tables that it has, or will have. */
   readonly service: string;
   readonly transport: string;
@@ -30,8 +32,10 @@ export interface RadioTables {
 export interface TablesWish {
   /** As `connect` is written. */
   readonly connect: string;
-  /** Of the radio's channel. */
-  readonly channel: string;
+  /** Of the radio's channel, where somebody chose it. */
+  readonly channel: string | undefined;
+  /** Where neither that nor the configuration says one. */
+  readonly fallback: string;
   /** Of both tables; undefined: "radio" and "lora", or with a number behind. */
   readonly name: string | undefined;
   /** Whether a `connect` of the configuration is this radio. */
@@ -42,7 +46,7 @@ export interface TablesWish {
 
 /** Throws what `loadConfig` throws, and GODWIT_USAGE for a name that is taken. */
 export async function tablesFor(wish: TablesWish): Promise<RadioTables> {
-  const { env, connect, channel } = wish;
+  const { env, connect, fallback } = wish;
   const path = configPath(wish.config, env);
   const isThere = existsSync(path);
   const config = isThere ? await loadConfig({ path, env }) : undefined;
@@ -50,9 +54,13 @@ export async function tablesFor(wish: TablesWish): Promise<RadioTables> {
     ({ type, options }) =>
       type === "radio" && typeof options["connect"] === "string" && wish.isIt(options["connect"]),
   );
-  const user = config?.transports.find(
+  const users = (config?.transports ?? []).filter(
     ({ type, options }) => type === "meshtastic" && known !== undefined && options["radio"] === known.name,
   );
+  const channelOf = ({ options }: PluginConfig) =>
+    typeof options["channel"] === "string" ? options["channel"] : undefined;
+  const user = wish.channel === undefined ? users[0] : users.find((one) => channelOf(one) === wish.channel);
+  const channel = user === undefined ? (wish.channel ?? fallback) : channelOf(user);
   const service = known?.name ?? freeName(wish.name ?? "radio", config?.services, wish.name !== undefined);
   const transport = user?.name ?? freeName(wish.name ?? "lora", config?.transports, wish.name !== undefined);
   const text = [
@@ -72,7 +80,7 @@ export async function tablesFor(wish: TablesWish): Promise<RadioTables> {
     config === undefined || config.origin.format !== "toml"
       ? undefined
       : `${config.origin.text.trimEnd()}\n\n${text}`;
-  return { path, isThere, text: needsText ? text : "", service, transport, whole };
+  return { path, isThere, text: needsText ? text : "", channel, service, transport, whole };
 }
 
 const DEFAULT_TRANSPORT = '[transports.lan]\ntype = "tcp"\nlisten = ["[::]:4860"]\n';

@@ -42,3 +42,11 @@ test("random bytes are not taken for made up, as they are or as text", () => {
     expect(refused).toBeLessThan(8);
   }
 });
+
+test("what repeats a few bytes in any order was made up, though no keyboard has them", () => {
+  const few = Uint8Array.from(
+    { length: 32 },
+    (_, n) => [0x91, 0xe7, 0xc2, 0xd9, 0xb4][(n * n + (n >> 2)) % 5]!,
+  );
+  expect(whyMadeUp(few)).toBe("repeats few characters");
+});

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { inspect } from "node:util";
 import { configJsonSchema, configKeys, explainConfig } from "./explain.ts";
 import { type Config, ConfigError, type ConfigProblem, loadConfig, parseConfig } from "./load.ts";
+import { TOKEN_BYTES_MAX } from "./parts.ts";
 
 const ID = "a".repeat(52);
 const OTHER_ID = `b${"a".repeat(51)}`;
@@ -506,4 +507,26 @@ describe("explain", () => {
       },
     });
   });
+});
+
+test("a file that is far too long is not read", async () => {
+  const path = file("long.toml", `# ${"a".repeat(4 * 2 ** 20)}\n`);
+  const refused = await loadConfig({ path, env: {}, isRoot: true }).catch((error: unknown) => error);
+  expect(String(refused)).toContain("it has more than 4194304 bytes");
+});
+
+test("without a folder of its own the state lies where it survives a reboot", () => {
+  const dir = (env: Record<string, string>, isRoot = false) => parseConfig("", { env, isRoot }).node.stateDir;
+  expect(dir({})).toBe("/var/lib/godwit");
+  expect(dir({}, true)).toBe("/var/lib/godwit");
+  expect(dir({ HOME: "/home/a" })).toBe("/home/a/.local/state/godwit");
+  expect(dir({ HOME: "/home/a", XDG_STATE_HOME: "/state" })).toBe("/state/godwit");
+  expect(dir({ STATE_DIRECTORY: "/var/lib/private/godwit:/other" })).toBe("/var/lib/private/godwit");
+});
+
+test("a token is bounded in length, to the last byte", () => {
+  const text = '[[api.tokens]]\nsecret = "env:T"\nscopes = ["read"]';
+  const token = (chars: number) => ({ T: "aB3dE".repeat(chars).slice(0, chars) });
+  expect(parse(text, token(TOKEN_BYTES_MAX)).api.tokens).toHaveLength(1);
+  expect(problems(text, token(TOKEN_BYTES_MAX + 1))).toHaveLength(1);
 });

@@ -41,8 +41,8 @@ export const oldVariables: Readonly<Record<string, OldVariable>> = {
   JSON_LOG_PORT: {
     instead: 'the log is on standard error, as JSON with node.log_format = "json", and in GET /logs',
   },
-  MESHTASTIC_CONNECTION: { instead: "no transport of this release speaks to a Meshtastic radio" },
-  MESHTASTIC_HOST: { instead: "no transport of this release speaks to a Meshtastic radio" },
+  MESHTASTIC_CONNECTION: { instead: "godwit radio setup, with --port PATH or --host HOST" },
+  MESHTASTIC_HOST: { instead: "godwit radio setup, with --port PATH or --host HOST" },
 };
 
 /** Those in the environment that nothing here says: no setting of the file, nor a `GODWIT_` variable, takes their place. */

@@ -195,3 +195,11 @@ describe("the key file", () => {
     expect(readdirSync(empty)).toEqual([]);
   });
 });
+
+test("a key file that is far too long is not read, though it begins as one", () => {
+  const stateDir = scratch();
+  loadOrCreateIdentity(stateDir, systemRandom);
+  const path = join(stateDir, KEY_FILE);
+  writeFileSync(path, readFileSync(path, "utf8") + "\n".repeat(100_000));
+  expect(failure(() => loadIdentity(stateDir)).message).toContain("far too long");
+});

@@ -326,3 +326,21 @@ describe("node records", () => {
 const GOLDEN_SEED = new Uint8Array(
   Buffer.from("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60", "hex"),
 );
+
+test("a record has at most 1,000 bytes, signed as it may be", () => {
+  const body = head(alice).finish();
+  // A field of a later version fills it up: its number, its length in two bytes, what it holds.
+  const record = (bytes: number) => {
+    const filling = bytes - 64 - body.length - 3;
+    return forge(
+      alice,
+      new Uint8Array([
+        ...body,
+        ...new Writer().u8(99).varint(filling).bytes(new Uint8Array(filling)).finish(),
+      ]),
+    );
+  };
+  expect(record(RECORD_BYTES_MAX).length).toBe(RECORD_BYTES_MAX);
+  expect(decode(record(RECORD_BYTES_MAX)).id).toBe(alice.id);
+  expect(() => decode(record(RECORD_BYTES_MAX + 1))).toThrow("longer than 1,000 bytes");
+});

@@ -8,7 +8,8 @@ import { seededRandom, systemRandom } from "../kernel/random.ts";
 import { BODY_BYTES_MAX } from "../wire/constants.ts";
 import { dhKeyFromSecret, generateIdentity, identityFromSeed, type DhKey } from "./keys.ts";
 import { openSealed, SEAL_OVERHEAD_BYTES, sealTo } from "./seal.ts";
-import { SEAL_PLAINTEXT_MAX, SEAL_SEGMENT_MAX, SEAL_WHOLE_MAX } from "./segments.ts";
+import { rememberingKey } from "./remembering-key.ts";
+import { openingUnder, SEAL_PLAINTEXT_MAX, SEAL_SEGMENT_MAX, SEAL_WHOLE_MAX } from "./segments.ts";
 
 const ann = generateIdentity(seededRandom(1));
 const bea = generateIdentity(seededRandom(2));
@@ -215,4 +216,46 @@ describe("sealing", () => {
       ),
     ).toBe("GODWIT_BUG");
   });
+});
+
+describe("a key that remembers", () => {
+  /** A real key that counts what it is asked. */
+  const counted = () => {
+    const key = dhKeyFromSecret(new Uint8Array(32).fill(5));
+    let agreed = 0;
+    const counting: DhKey = { publicKey: key.publicKey, agree: (remote) => (agreed++, key.agree(remote)) };
+    return { counting, agreed: () => agreed };
+  };
+
+  test("agrees once with the one lasting key that is named, and keeps nothing of any other", () => {
+    const { counting, agreed } = counted();
+    const remembering = rememberingKey(counting, ann.dh.publicKey);
+    const first = remembering.agree(ann.dh.publicKey);
+    expect(remembering.agree(ann.dh.publicKey)).toEqual(first);
+    expect(agreed()).toBe(1);
+    // Ephemeral: were it kept, the memory of a node would open what was sealed before it was taken.
+    for (let again = 1; again <= 2; again++) {
+      remembering.agree(prekey.publicKey);
+      expect(agreed()).toBe(1 + again);
+    }
+  });
+
+  test("gives each caller bytes of its own", () => {
+    const { counting } = counted();
+    const remembering = rememberingKey(counting);
+    remembering.agree(ann.dh.publicKey).fill(0);
+    expect(remembering.agree(ann.dh.publicKey)).not.toEqual(new Uint8Array(32));
+  });
+});
+
+test("so many bytes as no sealed message has are none in segments: too few, too many, a segment without a byte", () => {
+  const key = new Uint8Array(32);
+  const sealed = (plain: number) => plain + 16 * Math.ceil(plain / SEAL_SEGMENT_MAX);
+  expect(openingUnder(key, sealed(SEAL_PLAINTEXT_MAX), 0)?.plainBytes).toBe(SEAL_PLAINTEXT_MAX);
+  for (const bytes of [
+    sealed(SEAL_PLAINTEXT_MAX) + 1,
+    sealed(SEAL_WHOLE_MAX),
+    sealed(3 * SEAL_SEGMENT_MAX) + 16,
+  ])
+    expect(openingUnder(key, bytes, 0)).toBeUndefined();
 });

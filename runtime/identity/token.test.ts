@@ -133,3 +133,9 @@ test("what is missing, doubled, swapped or no token is refused in words", () => 
   for (const bad of ["", "hello", "godwit2qqq", "x".repeat(10_000)])
     expect(() => parseToken(bad)).toThrow(/no invitation/);
 });
+
+test("what is much too long is no invitation, and is refused before a letter of it is read", () => {
+  const text = formatToken(closed);
+  expect(parseToken(`${text}${" ".repeat(500)}`)).toEqual(parseToken(text));
+  expect(() => parseToken(`${text}${" ".repeat(1_000_000)}`)).toThrow("much too long");
+});

@@ -14,12 +14,19 @@ import { enrol } from "./enrol.ts";
 import type { Peer } from "../peer/peer.ts";
 import { RecordBook } from "../membership/records.ts";
 import { Hub } from "../kernel/hub.ts";
-import { Enrolment, type EnrolmentDeps, type EnrolmentEvents, type LiveSecret } from "./enrolment.ts";
+import {
+  Enrolment,
+  ENROLMENTS_MAX,
+  type EnrolmentDeps,
+  type EnrolmentEvents,
+  type LiveSecret,
+} from "./enrolment.ts";
 import { doorId } from "../kernel/testing.ts";
 import { REDEMPTIONS_MAX } from "./redemptions.ts";
 import { emptyStore } from "../store/testing.ts";
 import type { Store } from "../store/types.ts";
 import { FrameType } from "../wire/constants.ts";
+import { decodeEnrolRefuse, encodeEnrolRequest, EnrolRefusal } from "../wire/join-messages.ts";
 import { testTime } from "../time/testing.ts";
 import { noRegard } from "../trust/testing.ts";
 
@@ -406,4 +413,62 @@ test("a session under an invitation that asks for anything else is a protocol er
     await Promise.resolve();
   }
   enrolment.stop();
+});
+
+describe("what newcomers may ask for", () => {
+  /** A session under an invitation, whose far end is played by the test. */
+  function newcomer(invite: ReturnType<typeof inviteIn>) {
+    let handlers: SessionHandlers | undefined;
+    const sent: Uint8Array[] = [];
+    const one = {
+      invite,
+      remote: generateIdentity(random).id,
+      linkClass: "fast",
+      answerMs: 0,
+      isClosed: false,
+      frameBytesMax: 61_440,
+      flush() {},
+      open: (given: SessionHandlers) => void (handlers = given),
+      send: (frame: Uint8Array) => sent.push(frame.slice()) > 0,
+      close() {
+        one.isClosed = true;
+        handlers?.closed(undefined);
+      },
+    };
+    return {
+      one,
+      session: one as unknown as Session,
+      sent,
+      ask: (frame: Uint8Array) => handlers!.frame(frame),
+    };
+  }
+
+  test("only so many are enrolled at once: the next hears that this node is busy, until one is done", () => {
+    const { enrolment } = member(new ManualClock(WALL_MS));
+    const invite = inviteIn(enrolment.issue({ ttlMs: HOUR_MS, uses: 100 }).token);
+    const crowd = Array.from({ length: ENROLMENTS_MAX }, () => newcomer(invite));
+    for (const { session } of crowd) enrolment.serve(session);
+    expect(crowd.map(({ one }) => one.isClosed)).not.toContain(true);
+    const late = newcomer(invite);
+    enrolment.serve(late.session);
+    expect([late.one.isClosed, late.sent.map((frame) => decodeEnrolRefuse(frame))]).toEqual([
+      true,
+      [EnrolRefusal.busy],
+    ]);
+    crowd[0]!.session.close();
+    const next = newcomer(invite);
+    enrolment.serve(next.session);
+    expect(next.one.isClosed).toBe(false);
+  });
+
+  test("one asks only so often: then its session is closed", () => {
+    const { enrolment } = member(new ManualClock(WALL_MS));
+    const invite = inviteIn(enrolment.issue({ ttlMs: HOUR_MS, uses: 1 }).token);
+    const { one, session, ask } = newcomer(invite);
+    enrolment.serve(session);
+    for (let n = 0; n < 64; n++) ask(encodeEnrolRequest("DUN-B"));
+    expect(one.isClosed).toBe(false);
+    ask(encodeEnrolRequest("DUN-B"));
+    expect(one.isClosed).toBe(true);
+  });
 });

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { signRedemption } from "../identity/invite.ts";
+import { signRedemption, type Invite } from "../identity/invite.ts";
+import { REDEMPTIONS_MAX } from "./redemptions.ts";
 import { ManualClock } from "../kernel/clock.ts";
 import { testTime } from "../time/testing.ts";
 import { other, newcomer, thief, WALL_MS, invite, fakeStore, setup, told } from "./testing-redemptions.ts";
@@ -135,4 +136,15 @@ describe("a used invitation, on a machine whose clock is wrong", () => {
     await clock.advance(2 * DAY_MS);
     expect((await start(WALL_MS)).all).toEqual([]);
   });
+});
+
+test("only so many used invitations are held; the next one is refused and told to the operator", async () => {
+  const { table, full } = setup();
+  const of = (n: number): Invite => ({ ...invite, id: new Uint8Array([n >> 8, n & 255, 1, 1, 1, 1, 1, 1]) });
+  for (let n = 0; n < REDEMPTIONS_MAX; n++)
+    expect(await table.redeem(of(n), newcomer.id)).toBeInstanceOf(Uint8Array);
+  expect(await table.redeem(of(REDEMPTIONS_MAX), newcomer.id)).toBe("full");
+  expect(full).toEqual(["used invitations"]);
+  // What is held already goes on.
+  expect(await table.redeem(of(0), newcomer.id)).toBeUndefined();
 });

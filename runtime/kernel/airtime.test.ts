@@ -138,6 +138,35 @@ test("callers get three quarters of it, one link at a time, and what they begin 
   expect(budget.take(budget.linkMs / 4, "beacons")).toBe(true);
 });
 
+test("what one neighbour wants said takes what lies idle and a part of the rest, so that others find a link saved", () => {
+  const clock = new ManualClock();
+  const budget = new ChannelBudget(clock, channel());
+  budget.setOthers(4, 0, true);
+  // Until all is saved that can be.
+  clock.jumpTo(100 * 3_600_000);
+  const fullMs = budget.savedMs;
+  let [liar, others] = [0, 0];
+  for (let minute = 0; minute < 100 * 60; minute++) {
+    clock.jumpTo(clock.monotonicMs() + 60_000);
+    while (budget.takeFrameFor("liar", 50, "routing")) liar++;
+    if (minute % 60 === 59 && budget.takeFrameFor("honest", 50, "routing")) others++;
+  }
+  expect(others).toBe(100);
+  expect(fullMs).toBeGreaterThan(budget.linkMs);
+  // Nobody else wants more: it is not held back from what lies idle.
+  expect(liar * budget.costMs(50, true)).toBeGreaterThan(0.9 * 100 * 3_600_000 * budget.share);
+  // Where others take all there is, it has its part.
+  const before = liar;
+  for (let minute = 0; minute < 100 * 60; minute++) {
+    clock.jumpTo(clock.monotonicMs() + 60_000);
+    while (budget.takeFrameFor("liar", 50, "routing")) liar++;
+    while (budget.takeFrame(50, "other")) others++;
+  }
+  const part = ((liar - before) * budget.costMs(50, true)) / (100 * 3_600_000 * budget.share);
+  expect(part).toBeGreaterThan(0.2);
+  expect(part).toBeLessThan(0.3);
+});
+
 test("what is larger than a datagram costs what its pieces cost", () => {
   const budget = new ChannelBudget(new ManualClock(), { ...channel(), airtimeMs: (bytes) => 100 + bytes });
   expect(budget.costMs(200, false)).toBe(300);

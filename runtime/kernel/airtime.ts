@@ -13,6 +13,10 @@ import { BoundedMap } from "@godwit/sdk/bounded";
 export const CONTROL_SHARE = 0.01;
 /** Of what the station may send at all, the part of control at most: a gateway's mail must not wait for what its weight earns. */
 export const CONTROL_OF_OWN = 0.5;
+/** Of it, what one neighbour may have this node say for it, beside what is saved beyond a link: others have their part, whatever it asks. */
+const NEIGHBOUR_SHARE = 0.25;
+/** Neighbours whose part is known. */
+const PARTS_MAX = 256;
 /** What is there at the start, in links. */
 const START_LINKS = 1;
 /** A gateway, whom all others call, has the part of so many. */
@@ -69,6 +73,10 @@ export class ChannelBudget {
   #atMs: number;
   /** When callers were answered of whom it is not known yet what they cost; each for `BEGUN_MS`. */
   readonly #answeredAtMs: number[];
+  readonly #parts = new BoundedMap<string, { savedMs: number; atMs: number }>({
+    name: "parts of neighbours",
+    max: PARTS_MAX,
+  });
   #nodes = 1;
   /** Own weight, and that of all. */
   #weights: readonly [own: number, all: number];
@@ -146,6 +154,26 @@ export class ChannelBudget {
   /** Takes what a frame on a link of this channel costs. False: it must not be sent now, and that is counted. */
   takeFrame(bytes: number, use: AirtimeUse, need: AirtimeNeed = "control"): boolean {
     return this.take(this.costMs(bytes, true), use, need);
+  }
+
+  /** As `takeFrame` of control, of what the neighbour `by` wants to hear or have asked: it has a part of what is earned, and all that lies idle. */
+  takeFrameFor(by: string, bytes: number, use: AirtimeUse): boolean {
+    let part = this.#parts.get(by);
+    if (part === undefined) part = { savedMs: this.#linkMs, atMs: this.#clock.monotonicMs() };
+    this.#parts.renew(by, part);
+    const nowMs = this.#clock.monotonicMs();
+    const earnedMs = (nowMs - part.atMs) * this.share * NEIGHBOUR_SHARE;
+    part.savedMs = Math.min(this.#linkMs, part.savedMs + earnedMs);
+    part.atMs = nowMs;
+    const ms = this.costMs(bytes, true);
+    const isIdle = this.savedMs - ms >= this.#linkMs;
+    if (!isIdle && part.savedMs <= 0) {
+      this.sums[use].refused++;
+      return false;
+    }
+    if (!this.take(ms, use)) return false;
+    if (!isIdle) part.savedMs -= ms;
+    return true;
   }
 
   /** Takes `ms`. False: there are none, and that is counted. */

@@ -94,15 +94,19 @@ test("listeners hear of changes once each, and of nothing after they or the watc
   expect([closes, clock.nextAtMs()]).toEqual([1, undefined]);
 });
 
-test("this machine has a loopback address, read by netlink where there is one", () => {
-  const source = openNetlink();
-  if (source === undefined) return;
-  expect(source.read().some(({ address }) => address === "127.0.0.1")).toBe(true);
-  // Somebody else may change an address of this machine meanwhile; not a hundred times at once.
-  const isQuiet = () => (source.read(), !source.poll());
-  expect(Array.from({ length: 100 }, isQuiet)).toContain(true);
-  source.close();
-});
+const netlink = openNetlink();
+netlink?.close();
+test.skipIf(netlink === undefined)(
+  `this machine has a loopback address, read by netlink${netlink === undefined ? " [skipped: there is no netlink here]" : ""}`,
+  () => {
+    const source = openNetlink()!;
+    expect(source.read().some(({ address }) => address === "127.0.0.1")).toBe(true);
+    // Somebody else may change an address of this machine meanwhile; not a hundred times at once.
+    const isQuiet = () => (source.read(), !source.poll());
+    expect(Array.from({ length: 100 }, isQuiet)).toContain(true);
+    source.close();
+  },
+);
 
 test("a change is seen when it rings, a storm of them ten times a second at most, and seldom without a ring", async () => {
   const clock = new ManualClock();

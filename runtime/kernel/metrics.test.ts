@@ -80,3 +80,12 @@ test("names are in base units, counters and only they end in _total, buckets asc
     expect([...(buckets ?? [])].toSorted((a, b) => a - b)).toEqual([...(buckets ?? [])]);
   }
 });
+
+test("plugins without end have 1,024 metrics together", async () => {
+  const metrics = new Metrics();
+  for (let plugin = 0; plugin < 60; plugin++)
+    for (let n = 0; n < 20; n++) metrics.pluginCounter(`godwit_plugin_p${plugin}_n${n}_total`, "n").add();
+  const lines = (await metrics.render()).split("\n");
+  expect(lines.filter((line) => line.startsWith("godwit_plugin_p"))).toHaveLength(1_024);
+  expect(lines).toContain(`godwit_plugin_metrics_refused_total ${60 * 20 - 1_024}`);
+});

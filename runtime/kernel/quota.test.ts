@@ -55,3 +55,19 @@ test("what goes is counted down as it was counted up, whoever is known meanwhile
     }),
   );
 });
+
+test("one has half of it, known or not, to the last place and the last byte; and all together no more than there is", () => {
+  const friend = { by: "friend", isKnown: true };
+  const byCount = new Quota<string>(limits);
+  for (let n = 0; n < 500; n++) byCount.add(`${n}`, "friend", friend, 1);
+  expect(byCount.refusal("friend", friend, 1)).toBe("quota");
+  byCount.drop("0");
+  expect(byCount.refusal("friend", friend, 1)).toBeUndefined();
+  const byBytes = new Quota<string>(limits);
+  byBytes.add("a", "friend", friend, 499_000);
+  expect(byBytes.refusal("friend", friend, 1_000)).toBeUndefined();
+  expect(byBytes.refusal("friend", friend, 1_001)).toBe("quota");
+  byBytes.add("b", "other", friend, 500_000);
+  expect(byBytes.refusal("third", friend, 1_000)).toBeUndefined();
+  expect(byBytes.refusal("third", friend, 1_001)).toBe("full");
+});

@@ -55,3 +55,14 @@ test("the edge of the window is exact", () => {
   expect(window.accepts(1_000 - 63)).toBe(true);
   expect(window.accepts(1_000 - 64)).toBe(false);
 });
+
+test("a counter that was passed over is taken when it comes late, whatever stood in its place a window ago; and then never again", () => {
+  const window = new ReplayWindow(64);
+  for (let counter = 0; counter < 64; counter++) window.mark(counter);
+  window.mark(70);
+  for (let counter = 64; counter < 70; counter++) {
+    expect(window.accepts(counter)).toBe(true);
+    window.mark(counter);
+    expect(window.accepts(counter)).toBe(false);
+  }
+});

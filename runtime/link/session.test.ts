@@ -456,10 +456,22 @@ describe.each(["stream", "datagram"] as const)("rekey over a %s", (kind) => {
     expect(link.right.frames.length).toBe(20);
   });
 
+  test("no key opens more records than one may, whatever the far end thinks of it", async () => {
+    const link = await openLink({ kind, b: { limits: { rekeyAfterRecords: 1_000, expireRecords: 30 } } });
+    for (let i = 0; i < 40; i++) {
+      link.left.session.send(bytesOf(10, i));
+      await link.clock.advance(10);
+    }
+    expect(link.right.closed?.error?.code).toBe("GODWIT_SESSION_EXPIRED");
+    // The one beyond it is what ends the link.
+    expect(link.right.frames.length).toBeLessThanOrEqual(31);
+  });
+
   test("no rekey in time, or records at the hard limit: the session refuses to go on", async () => {
     for (const limits of [
       { rekeyAfterRecords: 5, rekeyGraceMs: 60_000 },
       { rekeyAfterRecords: 1_000, expireRecords: 30 },
+      { rekeyAfterBytes: 1_000_000, expireBytes: 400 },
     ]) {
       let isDeaf = false;
       const link = await openLink({

@@ -93,3 +93,34 @@ test("empty syncs do not draw the whole view again and again", async () => {
   gossip.handleFrame(id(2), FrameType.memberSync, sync);
   expect(given).toBe(32_768 + 500);
 });
+
+test("only so many facts wait for one neighbour; a newer one of the same node takes the place of the older", async () => {
+  const clock = new ManualClock();
+  let [given, dropped] = [0, 0];
+  const gossip = new Gossip({
+    self: id(1),
+    clock,
+    random: seededRandom(1),
+    send: (_, frame) => {
+      if (frame[0] === FrameType.memberFacts) given += decodeMemberFacts(frame).entries.length;
+    },
+    facts: () => new FactIndex<HeldFact>(),
+    count: () => 2,
+    accept: () => true,
+    dropped: (_, count) => (dropped += count),
+    sent() {},
+  });
+  const fact = (n: number, incarnation = 1) => {
+    const node = formatNodeId(
+      Uint8Array.from({ length: 32 }, (_, at) => (at === 0 ? n & 255 : at === 1 ? n >> 8 : 9)),
+    );
+    return { kind: MemberEntryKind.alive, node, incarnation, signature: new Uint8Array(64) } as const;
+  };
+  gossip.neighbourUp(id(2), "fast", fact(0));
+  await clock.advance(1_000);
+  given = 0;
+  for (let n = 1; n <= 1_100; n++) gossip.spread(fact(n), undefined);
+  for (let n = 1; n <= 100; n++) gossip.spread(fact(n, 2), undefined);
+  await clock.advance(1_000);
+  expect([given, dropped]).toEqual([1_024, 76]);
+});

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { ManualClock } from "../kernel/clock.ts";
 import { Scope } from "../kernel/scope.ts";
 import { formatNodeId } from "../kernel/ids.ts";
-import { HINTS_PER_SOURCE_MAX, Hints } from "./hints.ts";
+import { ENDPOINT_CHARS_MAX, HINTS_PER_SOURCE_MAX, Hints } from "./hints.ts";
 import { node, nobody } from "./testing.ts";
 
 const endpoint = "tcp://a:1";
@@ -118,4 +118,12 @@ test("a malformed node id is refused and changes nothing", () => {
   const { log, hints } = setup();
   expect(() => hints.add("dht", { endpoint, nodeId: "nonsense" }, "plugin")).toThrow("not a node id");
   expect([hints.list, log]).toEqual([[], []]);
+});
+
+test("an endpoint that is far too long is no hint", () => {
+  const { log, hints } = setup();
+  const long = (chars: number) => `tcp://${"a".repeat(chars - "tcp://:1".length)}:1`;
+  expect(hints.add("serf", { endpoint: long(ENDPOINT_CHARS_MAX) }, "plugin")).toBe(true);
+  expect(hints.add("serf", { endpoint: long(ENDPOINT_CHARS_MAX + 1) }, "plugin")).toBe(false);
+  expect(log).toHaveLength(1);
 });

@@ -34,3 +34,27 @@ test("what another life said is outrun within the epoch to go on from, and never
   own.outrun(last, 10);
   expect(own.fact.incarnation).toBe(last + 1);
 });
+
+test("accusers do not make a node sign without pause: a burst of eight, then one in two seconds", async () => {
+  const clock = new ManualClock();
+  let signed = 0;
+  const own = new OwnFact({
+    self,
+    network: "test",
+    bootEpoch: 7,
+    clock,
+    random: seededRandom(1),
+    sign: () => (signed++, new Uint8Array(64)),
+    raised() {},
+  });
+  signed = 0;
+  for (let n = 0; n < 1_000; n++) own.refute();
+  expect(signed).toBe(8);
+  for (let second = 0; second < 20; second++) {
+    await clock.advance(1_000);
+    for (let n = 0; n < 100; n++) own.refute();
+  }
+  expect(signed).toBeGreaterThanOrEqual(8 + 9);
+  // What waits for its turn, and what the bucket has saved meanwhile.
+  expect(signed).toBeLessThanOrEqual(8 + 20);
+});

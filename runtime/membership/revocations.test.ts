@@ -2,8 +2,14 @@ import { describe, expect, test } from "bun:test";
 import { generateIdentity, type Identity } from "../identity/keys.ts";
 import { encodeRecord, encodeRevocation } from "../identity/record.ts";
 import { SELF_REVOCATIONS_MAX } from "./records.ts";
-import { DIGEST_EVERY_MS, PUSHES_MAX } from "./revocations.ts";
-import { encodeRevocationFrame } from "../wire/revocation-messages.ts";
+import { DIGEST_EVERY_MS, PUSHES_MAX, RevocationSpread } from "./revocations.ts";
+import { Metrics } from "../kernel/metrics.ts";
+import {
+  encodeRevocationDigest,
+  encodeRevocationFrame,
+  encodeRevocationList,
+  REVOCATION_NAME_BYTES,
+} from "../wire/revocation-messages.ts";
 import { FrameType } from "../wire/constants.ts";
 import { random, authority, clock, type TestNode, Pair, idOf, revocationOf } from "./testing-revocations.ts";
 
@@ -53,6 +59,40 @@ describe("revocations", () => {
     pair.connect();
     pair.run();
     expect(pair.counts).toEqual([count, count]);
+  });
+
+  test("one list is answered with so many at once and the digest, by which the other asks for more", async () => {
+    const { nodes } = await Pair.of([authority.id], () => true);
+    const [a] = nodes as [TestNode];
+    for (let n = 0; n < 2 * PUSHES_MAX; n++) a.records.offer(revocationOf(n));
+    const pair = await Pair.of([authority.id]);
+    const sent: number[] = [];
+    const spread = new RevocationSpread({
+      clock,
+      metrics: new Metrics(),
+      records: a.records,
+      shareOf: (by) => ({ by, isKnown: false }),
+      send: (_to, frame) => sent.push(frame[0]!) > 0,
+      frameBytesMax: () => pair.bytesMax,
+    });
+    spread.onNeighbourUp(idOf(1));
+    sent.length = 0;
+    const empty = encodeRevocationList({
+      first: "00".repeat(REVOCATION_NAME_BYTES),
+      last: "ff".repeat(REVOCATION_NAME_BYTES),
+      names: [],
+    });
+    spread.onFrame(idOf(1), FrameType.revocationList, empty);
+    const pushes = Array.from({ length: PUSHES_MAX }, () => FrameType.revocation);
+    expect(sent).toEqual([...pushes, FrameType.revocationDigest]);
+    // A digest that differs, again and again: all names once a second.
+    sent.length = 0;
+    const other = encodeRevocationDigest({ digest: new Uint8Array(8), count: 1 });
+    for (let n = 0; n < 1_000; n++) spread.onFrame(idOf(1), FrameType.revocationDigest, other);
+    expect(sent).toEqual([FrameType.revocationList]);
+    await clock.advance(1_000);
+    spread.onFrame(idOf(1), FrameType.revocationDigest, other);
+    expect(sent).toHaveLength(2);
   });
 
   test("a mesh where nobody is revoked says nothing", async () => {

@@ -132,6 +132,8 @@ async function rowsOf(path: string, collection: Collection): Promise<StoreRow[]>
   }
 }
 
+const isRoot = process.getuid?.() === 0;
+
 describe("mail of each kind", () => {
   const ops: StoreOp[] = [
     setting("counter/LON-B", "1024"),
@@ -275,8 +277,8 @@ describe("mail of each kind", () => {
     expect((await convertStore(place, "0.2", false)).wasEarlier).toBe(true);
   });
 
-  test.skipIf(process.getuid?.() !== 0)(
-    "a store of another user is left alone: what is made for it could not be opened by its node (needs root)",
+  test.skipIf(!isRoot)(
+    `a store of another user is left alone: what is made for it could not be opened by its node${isRoot ? "" : " [skipped: needs root]"}`,
     async () => {
       const { place, path } = await filled(ops);
       chownSync(path, 12_345, 12_345);

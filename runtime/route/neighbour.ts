@@ -12,6 +12,16 @@ import { SlotQueue } from "./slot-queue.ts";
 import { UpdateWindow } from "./window.ts";
 
 /** The best link to a neighbour, as routing sees it. */
+/**
+ * Takes the airtime of a frame of so many bytes from the channel's budget. `mail`: mail waits for it. `answer`: a neighbour wants to hear it, or have it asked:
+ * `by`, by default the one at the far end.
+ */
+export type TakeAirtime = (
+  bytes: number,
+  need: "mail" | "begin" | "control" | "answer",
+  by?: NodeId,
+) => boolean;
+
 export interface LinkCost {
   /** 0.1 ms units, 1..LINK_COST_MAX (cost.ts); anything below 1 counts as 1. */
   readonly cost: number;
@@ -23,11 +33,8 @@ export interface LinkCost {
   readonly rateBitsPerSecond?: number;
   /** Slow links only: slow because it is carried and not because it is narrow, so that bulk may enter it. */
   readonly takesBulk?: boolean;
-  /**
-   * Slow links over a channel that all in earshot share: takes the airtime of a frame of so many bytes from the channel's budget; `mail`: mail waits for
-   * it. Such links are told what is new and nothing else: who is there a beacon to all says.
-   */
-  readonly takeAirtime?: ((bytes: number, need: "mail" | "begin" | "control") => boolean) | undefined;
+  /** Slow links over a channel that all in earshot share. Such links are told what is new and nothing else: who is there a beacon to all says. */
+  readonly takeAirtime?: TakeAirtime | undefined;
   /** The far end knows questions for paths, and its answers come within their life. */
   readonly knowsPaths?: boolean;
 }

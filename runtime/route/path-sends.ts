@@ -8,14 +8,14 @@ import { PATH_FRAMES_MAX, PATH_FRAMES_PER_NEIGHBOUR_MAX, PATH_FRAME_WAIT_MS } fr
 import type { Neighbour } from "./neighbour.ts";
 
 /** What a frame may take of its channel (kernel/airtime.ts). */
-export type PathNeed = "begin" | "control";
-export type PathAirtime = (neighbour: Neighbour, bytes: number, need: PathNeed) => boolean;
+export type PathNeed = "begin" | "control" | "answer";
+export type PathAirtime = (neighbour: Neighbour, bytes: number, need: PathNeed, by?: NodeId) => boolean;
 
 export interface PathFrame {
   readonly to: Neighbour;
   readonly need: PathNeed;
-  /** Somebody else's question: it gives way to all else, and takes half of the places at most. */
-  readonly isAskedOn?: boolean;
+  /** Whose question it is that is asked on: it gives way to all else, takes half of the places at most, and airtime of that neighbour's part. */
+  readonly askedOnFor?: NodeId | undefined;
   /** Undefined: there is nothing to say any more. Must change nothing. */
   make(): Uint8Array | undefined;
   /** It leaves now: called before it does. */
@@ -43,21 +43,24 @@ export class PathSends {
 
   /** Leaves with the next `flush` behind `delayMs`; one of the same kind about the same node to the same neighbour is replaced. */
   put(kind: string, about: NodeId, frame: PathFrame, delayMs = 0): void {
-    const key = `${kind} ${frame.isAskedOn === true} ${about} ${frame.to.id}`;
+    const key = `${kind} ${frame.askedOnFor !== undefined} ${about} ${frame.to.id}`;
     if (!this.#waiting.has(key) && this.#isFullFor(frame)) return this.#core.drop("airtime");
     const fromMs = this.#core.now() + delayMs;
     this.#waiting.set(key, { ...frame, fromMs, untilMs: fromMs + PATH_FRAME_WAIT_MS });
   }
 
-  #isFullFor({ to, isAskedOn }: PathFrame): boolean {
-    const alike = [...this.#waiting.values()].filter((waiting) => !isAskedOn || waiting.isAskedOn);
+  #isFullFor({ to, askedOnFor }: PathFrame): boolean {
+    const isAskedOn = askedOnFor !== undefined;
+    const alike = [...this.#waiting.values()].filter(
+      (waiting) => !isAskedOn || waiting.askedOnFor !== undefined,
+    );
     const share = isAskedOn ? 0.5 : 1;
     if (alike.length >= share * PATH_FRAMES_MAX) return true;
     return alike.filter((waiting) => waiting.to === to).length >= share * PATH_FRAMES_PER_NEIGHBOUR_MAX;
   }
 
   flush(): void {
-    const isLast = ({ isAskedOn }: Waiting) => isAskedOn === true;
+    const isLast = ({ askedOnFor }: Waiting) => askedOnFor !== undefined;
     for (const entry of [...this.#waiting].sort(([, a], [, b]) => Number(isLast(a)) - Number(isLast(b))))
       this.#flushOne(...entry);
   }
@@ -75,7 +78,8 @@ export class PathSends {
     this.#core.deps.send(waiting.to.id, frame);
   }
 
-  #maySend({ to, need }: Waiting, bytes: number): boolean {
-    return to.hasTable || this.#takeAirtime(to, bytes, need);
+  #maySend({ to, need, askedOnFor }: Waiting, bytes: number): boolean {
+    if (to.hasTable) return true;
+    return this.#takeAirtime(to, bytes, askedOnFor === undefined ? need : "answer", askedOnFor);
   }
 }

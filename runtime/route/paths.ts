@@ -61,7 +61,7 @@ export class Paths {
     const { clock } = core.deps;
     this.#questions = new PathQuestions(() => core.now());
     this.#lives = new PathLives(core);
-    this.#sends = new PathSends(core, (to, bytes, need) => parts.slow.takeAirtime(to, bytes, need));
+    this.#sends = new PathSends(core, (to, bytes, need, by) => parts.slow.takeAirtime(to, bytes, need, by));
     this.#ownPace = new TokenBucket(clock, bound.PATH_OWN_PER_SECOND, bound.PATH_OWN_BURST);
     this.#onPace = new TokenBucket(clock, bound.PATH_ON_PER_SECOND, bound.PATH_ON_BURST);
     core.watchers.push((destination) => this.#watch(destination));
@@ -153,7 +153,7 @@ export class Paths {
     if (targets.length === 0) return;
     if (!this.#onPace.take()) return this.#core.drop("pace");
     question.passedOn = { atMs: nowMs, needsSeqno: needsSeqno ?? 0, hopsLeft };
-    for (const target of targets) this.#ask(question, target, needsSeqno, hopsLeft, true);
+    for (const target of targets) this.#ask(question, target, needsSeqno, hopsLeft, from.id);
   }
 
   handleAnswer(from: Neighbour, frame: Uint8Array): void {
@@ -300,7 +300,7 @@ export class Paths {
     to: Neighbour,
     needsSeqno: number | undefined,
     hopsLeft: number,
-    isAskedOn = false,
+    askedOnFor?: NodeId,
   ): void {
     const { id } = question;
     const destination = this.#core.table.get(id);
@@ -314,7 +314,7 @@ export class Paths {
     this.#sends.put("question", id, {
       to,
       need: "control",
-      isAskedOn,
+      askedOnFor,
       make: () => {
         const holdsSeqno = this.#core.table.get(id)?.proof?.seqno;
         return encodePathQuestion({ number, hopsLeft, destination: id, needsSeqno, holdsSeqno });

@@ -283,9 +283,9 @@ export class Router {
   }
 
   /** Takes `bytes` of what control may use of a slow neighbour's airtime; false: there is none now. */
-  takeAirtime(id: NodeId, bytes: number): boolean {
+  takeAirtime(id: NodeId, bytes: number, need: "control" | "answer" = "control"): boolean {
     const neighbour = this.#core.neighbours.get(id);
-    return neighbour !== undefined && this.#slow.takeAirtime(neighbour, bytes);
+    return neighbour !== undefined && this.#slow.takeAirtime(neighbour, bytes, need);
   }
 
   /** The node's own record has other bytes now: its hash goes out with a new sequence number. */

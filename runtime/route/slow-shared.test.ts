@@ -27,7 +27,7 @@ const proofsTo = (rig: Rig, id: string) =>
 /** A link whose channel gives `has()`. */
 function shared(has: () => boolean = () => true) {
   const asked: string[] = [];
-  const takeAirtime = (_bytes: number, need: "mail" | "begin" | "control") => {
+  const takeAirtime = (_bytes: number, need: "mail" | "begin" | "control" | "answer") => {
     asked.push(need);
     return has();
   };

@@ -14,6 +14,7 @@ import {
   encodeBeacon,
   encodeProofFrame,
   MTU_MAX,
+  type SeqnoProof,
   UNREACHABLE,
 } from "../wire/route-messages.ts";
 import { NO_ROW } from "./candidates.ts";
@@ -43,6 +44,10 @@ interface SlowLink {
   /** Its way into the faster mesh; undefined: it is no gateway, or has not spoken. */
   gatewayMetric: number | undefined;
   proofSentAtMs: number;
+  /** Beacons and proofs that were sent on it. */
+  readonly said: { beacons: number; proofs: number };
+  /** Came before its beacon. */
+  early: SeqnoProof | undefined;
   /** Its last beacon; undefined: none came yet. */
   heard: Beacon | undefined;
   /** False: the channel that it shares has been silent about it for long, and nothing leads there. */
@@ -61,6 +66,8 @@ interface SlowLink {
 const NO_HOPS: readonly NextHop[] = [];
 /** First beacon after the link came up: spread, because a channel is shared. */
 const FIRST_BEACON_MS = 2_000;
+/** What makes a link of use is said so often from what may be owed; then from what is saved. */
+const BEGIN_TRIES = 3;
 /** So long, and up to twice, a neighbour has to say on its link what its beacon to all said already, ms. */
 const DOUBT_MS = 60_000;
 
@@ -103,6 +110,8 @@ export class SlowLinks {
       tokensAtMs: this.#core.now(),
       gatewayMetric: undefined,
       proofSentAtMs: Number.NEGATIVE_INFINITY,
+      said: { beacons: 0, proofs: 0 },
+      early: undefined,
       heard: undefined,
       isThere: true,
       told: undefined,
@@ -131,8 +140,8 @@ export class SlowLinks {
   }
 
   /** As `takeAirtime`, of a frame that is dropped for want of it. */
-  mayUseAirtime(neighbour: Neighbour, bytes: number): boolean {
-    if (this.takeAirtime(neighbour, bytes)) return true;
+  mayUseAirtime(neighbour: Neighbour, bytes: number, need: "control" | "answer" = "control"): boolean {
+    if (this.takeAirtime(neighbour, bytes, need)) return true;
     if (this.#links.has(neighbour)) this.#core.drop("airtime");
     return false;
   }
@@ -154,12 +163,17 @@ export class SlowLinks {
   }
 
   /** Takes `bytes` of airtime; false: there is none now, and the frame must not be sent. */
-  takeAirtime(neighbour: Neighbour, bytes: number, need: "begin" | "control" = "control"): boolean {
+  takeAirtime(
+    neighbour: Neighbour,
+    bytes: number,
+    need: "begin" | "control" | "answer" = "control",
+    by?: NodeId,
+  ): boolean {
     const link = this.#links.get(neighbour);
     if (link === undefined) return false;
     // Asked of the channel: all its links share one budget, which counts what it denies.
     if (neighbour.link.takeAirtime !== undefined)
-      return neighbour.link.takeAirtime(bytes, isBegun(link) ? need : "mail");
+      return neighbour.link.takeAirtime(bytes, isBegun(link) ? need : "mail", by);
     this.#refill(neighbour, link);
     if (link.tokens < Math.min(bytes, SLOW_BURST_BYTES)) return false;
     link.tokens -= bytes;
@@ -199,8 +213,9 @@ export class SlowLinks {
     const beacon = this.#beaconTo(neighbour);
     const wantsBeacon = isShared(neighbour) && link.told !== undefined && !isSettled(link);
     const frame = encodeBeacon({ ...beacon, wantsBeacon });
-    if (!this.mayUseAirtime(neighbour, frame.length)) return;
+    if (!this.mayUseAirtime(neighbour, frame.length, link.isAsked ? "answer" : "control")) return;
     link.told = beacon;
+    link.said.beacons++;
     link.toldAtMs = this.#core.now();
     link.isAsked = false;
     this.#core.deps.send(neighbour.id, frame);
@@ -218,7 +233,12 @@ export class SlowLinks {
   /** On a shared channel: tells it once, and not before the gap is over. False: there is nothing to tell. */
   #tellNews(neighbour: Neighbour, link: SlowLink): boolean {
     if (link.told === undefined || !this.#isNews(link, this.#beaconTo(neighbour))) return false;
-    this.#tellIn(neighbour, link, link.toldAtMs + TOLD_GAP_MS - this.#core.now());
+    const isMissed = this.#isFresh(link) && !isSettled(link);
+    this.#tellIn(
+      neighbour,
+      link,
+      link.toldAtMs + (isMissed ? BEACON_MIN_MS : TOLD_GAP_MS) - this.#core.now(),
+    );
     return true;
   }
 
@@ -302,6 +322,7 @@ export class SlowLinks {
     link.heard = beacon;
     link.isThere = true;
     this.#believe(from, link, beacon);
+    if (link.early !== undefined) this.#takeProof(from, link.early);
     const { proof } = this.#core.table.get(from.id)!;
     // It has forgotten how far it had counted: its own signature reminds it.
     if (proof !== undefined && beacon.seqno < proof.seqno) this.#sendProof(from, link, "receiver");
@@ -326,8 +347,13 @@ export class SlowLinks {
   #lookAfter(neighbour: Neighbour, link: SlowLink): void {
     if (link.told === undefined) return;
     if (isSettled(link)) return link.timer?.cancel();
-    link.intervalMs = Math.max(link.intervalMs, TOLD_GAP_MS);
+    link.intervalMs = Math.max(link.intervalMs, this.#isFresh(link) ? BEACON_MIN_MS : TOLD_GAP_MS);
     this.#schedule(neighbour, link);
+  }
+
+  /** Its first words may be lost and are missed at once; who lacks them later is busy or away. */
+  #isFresh({ said }: SlowLink): boolean {
+    return Math.max(said.beacons, said.proofs) <= BEGIN_TRIES;
   }
 
   /** Routes as the neighbour's beacon has them, or none where it is not there. */
@@ -361,8 +387,9 @@ export class SlowLinks {
     const nowMs = this.#core.now();
     if (subject?.proof === undefined || nowMs - link.proofSentAtMs < BEACON_MIN_MS / 2) return;
     const frame = encodeProofFrame({ of, proof: subject.proof });
-    if (!this.mayUseAirtime(to, frame.length)) return;
+    if (!this.mayUseAirtime(to, frame.length, "answer")) return;
     link.proofSentAtMs = nowMs;
+    link.said.proofs++;
     if (of === "sender") link.isProofOwed = false;
     this.#core.deps.send(to.id, frame);
   }
@@ -371,9 +398,20 @@ export class SlowLinks {
     if (!this.#links.has(from)) return this.#core.drop("unknown-kind");
     const { of, proof } = decodeProofFrame(frame);
     if (of === "receiver") return this.#origin.hear(proof);
+    this.#takeProof(from, proof);
+  }
+
+  #takeProof(from: Neighbour, proof: SeqnoProof): void {
     const destination = this.#core.table.get(from.id);
     const { candidates } = this.#core.table;
-    if (destination === undefined || !candidates.has(destination.list, from)) return;
+    const link = this.#links.get(from)!;
+    link.early = undefined;
+    if (destination === undefined || !candidates.has(destination.list, from)) {
+      // Its beacon was lost, or comes behind it.
+      const { seqno, recordHash, signature } = proof;
+      link.early = { seqno, recordHash: recordHash.slice(), signature: signature.slice() };
+      return;
+    }
     if (!this.#receiver.learnProof(destination, proof, from)) return;
     if (destination.proof === undefined) return; // older than what its beacon said
     const { seqno } = destination.proof;
@@ -422,10 +460,14 @@ export class SlowLinks {
 /** Both ends have said what the other one needs. */
 const isSettled = ({ heard, told }: SlowLink): boolean =>
   told !== undefined && heard !== undefined && (heard.gatewayMetric === undefined || heard.hasProof);
-/** Whoever is there, and can be told of, is known: without that no mail goes over it. */
-const isBegun = ({ told, heard, proofSentAtMs }: SlowLink): boolean =>
-  told !== undefined &&
-  (heard === undefined || heard.gatewayMetric === undefined || heard.hasProof || proofSentAtMs > -Infinity);
+/**
+ * Whoever is there, and can be told of, is known, as far as saying it helps: without that no mail goes over it, and each of it may be lost, once and again.
+ */
+const isBegun = ({ heard, isAsked, said }: SlowLink): boolean => {
+  const { beacons, proofs } = said;
+  if (beacons === 0 || ((heard === undefined || isAsked) && beacons < BEGIN_TRIES)) return false;
+  return heard?.gatewayMetric === undefined || heard.hasProof || proofs >= BEGIN_TRIES;
+};
 const isShared = ({ link }: Neighbour): boolean => link.takeAirtime !== undefined;
 
 /** So little changes of a cost are none. */

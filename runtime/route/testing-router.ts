@@ -150,7 +150,12 @@ export class Rig {
 }
 
 export const noHash = new Uint8Array(8);
-export function offer(destination: NodeId, metric: number, seqno = 100, hash = noHash): UpdateEntry {
+export function offer(
+  destination: NodeId,
+  metric: number,
+  seqno = 100,
+  hash: Uint8Array = noHash,
+): UpdateEntry {
   const any: PlaneRoute = { seqno, metric, mtu: 1_400, bottleneck: 0 };
   const signature = sign(destination, seqnoSigningBytes("test", destination, seqno, hash));
   return { destination, any, bulk: any, proof: { seqno, recordHash: hash, signature } };

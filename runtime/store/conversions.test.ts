@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { ManualClock } from "../kernel/clock.ts";
 import { silentLog } from "../kernel/log.ts";
 import { Metrics } from "../kernel/metrics.ts";
-import { type Conversion, Conversions } from "./conversions.ts";
+import { type Conversion, CONVERSIONS_MAX, Conversions } from "./conversions.ts";
 import { openSqliteStore, type SqliteStore } from "./sqlite.ts";
 import { restatement } from "./sqlite-restate.ts";
 import { createSchema } from "./sqlite-schema.ts";
@@ -174,4 +174,17 @@ test("one that fails waits, and is tried again; the pause is longer than the sli
   expect(life.conversions.progress[1]).toEqual({ name: "of an owner", rows: 3, isThrough: true });
   expect((await life.store.load("setting")).map(({ key }) => key)).toContain("converted by its owner");
   await life.end();
+});
+
+test("what is converted, and told of it, is bounded in number", () => {
+  const conversions = new Conversions({
+    store: undefined as never,
+    clock: new ManualClock(),
+    log: silentLog,
+    metrics: new Metrics(),
+    olderStays: async () => 0,
+  });
+  for (let n = 0; n < CONVERSIONS_MAX + 8; n++)
+    conversions.register({ name: `c${n}`, step: async () => ({ isThrough: true, rows: 0 }) } as never);
+  expect(conversions.progress).toHaveLength(CONVERSIONS_MAX);
 });

@@ -6,8 +6,8 @@ import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { ptr } from "bun:ffi";
 import { FRAME_MAGIC, FRAME_HEAD_BYTES, LOG_PAGE_BYTES, type FrameHead } from "./log-frame.ts";
 
-/** Read at once when all pages are looked at. */
-const STRIDE_PAGES = 64;
+/** Read at once when all pages are looked at: each reading waits for the medium, and a start waits for all of them. */
+export const STRIDE_PAGES = 256;
 const PAGE_WORDS = LOG_PAGE_BYTES / 4;
 
 export class LogImage {

@@ -20,17 +20,10 @@ import {
   type LogOp,
 } from "./log-frame.ts";
 import { Overlay } from "./overlay.ts";
-import type { LoadColumns, LogPlan, WireOp } from "./sqlite-messages.ts";
+import type { LogPlan, WireOp } from "./sqlite-messages.ts";
 import { mediumOf } from "./sqlite-room.ts";
 import type { StoreThread } from "./sqlite-thread.ts";
-import {
-  type BodyHead,
-  type Collection,
-  type Damage,
-  isSecret,
-  type StoreOp,
-  type StoreRow,
-} from "./types.ts";
+import { type BodyHead, type Collection, type Damage, isSecret, type StoreOp } from "./types.ts";
 
 type PutOp = Extract<StoreOp, { op: "put" }>;
 
@@ -224,11 +217,6 @@ export class Logged {
     await this.#folding?.catch(() => {});
     await this.fold();
     return undefined;
-  }
-
-  /** What the database answered, as it is with what is held here. */
-  rows(collection: Collection, columns: LoadColumns): StoreRow[] {
-    return this.#overlay.rows(collection, columns);
   }
 
   /** What is held here and not in the database. */

@@ -9,6 +9,7 @@ import { compareKeys } from "./ops.ts";
 import type { LoadColumns, PageColumns, RowColumns, TotalsValue, WireOp } from "./sqlite-messages.ts";
 import {
   collections,
+  isSlotted,
   type Collection,
   type RowPage,
   type Slot,
@@ -186,6 +187,18 @@ export class Overlay {
       });
     }
     return states;
+  }
+
+  /** Whether the rows of these keys, as they are by now, are held here with all that `rowsOf` says of them. */
+  hasWhole(collection: Collection, keys: readonly string[]): boolean {
+    const [upper, lower] = [this.#upper.get(collection), this.#lower.get(collection)];
+    return keys.every((key) => {
+      const [above, below] = [upper?.get(key), lower?.get(key)];
+      const held = above ?? below;
+      if (held === undefined || held.meta === null) return held !== undefined;
+      const hasSlot = !isSlotted(collection) || (above?.slot ?? below?.slot) !== undefined;
+      return hasSlot && (above?.body !== undefined || below?.body !== undefined);
+    });
   }
 
   /** Of these keys, what the database answered as it is with what is held here, in the order of the keys. */

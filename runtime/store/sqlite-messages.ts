@@ -23,7 +23,8 @@ export const SET_ASIDE = -2;
 
 export type WireEntry =
   | { readonly kind: "commit"; readonly ops: readonly WireOp[] }
-  | { readonly kind: "load"; readonly in: Collection }
+  /** With more than `rowsMax` rows the answer is undefined. */
+  | { readonly kind: "load"; readonly in: Collection; readonly rowsMax?: number }
   | { readonly kind: "body"; readonly in: Collection; readonly key: string }
   | { readonly kind: "rows"; readonly in: Collection; readonly keys: readonly string[] }
   | { readonly kind: "page"; readonly in: Slotted; readonly page: RowPage }

@@ -9,13 +9,14 @@ export interface CommitRequest {
   readonly kind: "commit";
   readonly ops: readonly StoreOp[];
 }
-/** One that is answered by more than one entry of a batch. */
+/** Of rows, as they are with what is in the log alone. */
 export interface ReadRequest {
   readonly kind: "read";
+  /** Without a question to the worker. */
+  isKnown(reader: Reader): boolean;
   read(reader: Reader): Promise<unknown>;
 }
-export type Request =
-  CommitRequest | ReadRequest | Extract<WireEntry, { kind: "load" | "body" | "piece" | "usage" }>;
+export type Request = CommitRequest | ReadRequest | Extract<WireEntry, { kind: "body" | "piece" | "usage" }>;
 
 /** One copy of each body, which is what frees the caller's buffer; the pack itself moves to the worker uncopied. */
 export function packed(pending: readonly { readonly request: Request }[]): {

@@ -47,25 +47,26 @@ type LoadRow = [key: string, meta: string, bodyBytes: number | null, sum: number
 type KeyedRow = [meta: string, bodyBytes: number | null, sum: number | null, rowid: number];
 
 interface Statements {
-  readonly held: Statement<unknown, [string, number, string]>;
-  readonly put: Statement<unknown, [number | null, string, string, number]>;
-  readonly putBody: Statement<
+  held: Statement<unknown, [string, number, string]>;
+  put: Statement<unknown, [number | null, string, string, number]>;
+  putBody: Statement<
     unknown,
     [number | null, string, string, number, Uint8Array | null, number | null, number | null, number]
   >;
-  readonly remove: Statement<unknown, [string]>;
-  readonly move: Statement<unknown, [number, string]>;
-  readonly isTaken: Statement<unknown, [number]>;
-  readonly load: Statement<unknown, []>;
-  readonly row: Statement<unknown, [string]>;
-  readonly body: Statement<unknown, [string]>;
-  readonly copyAside: Statement<unknown, [string, string]>;
+  remove: Statement<unknown, [string]>;
+  move: Statement<unknown, [number, string]>;
+  isTaken: Statement<unknown, [number]>;
+  load: Statement<unknown, []>;
+  nth: Statement<unknown, [number]>;
+  row: Statement<unknown, [string]>;
+  body: Statement<unknown, [string]>;
+  copyAside: Statement<unknown, [string, string]>;
 }
 
 export class Rows {
   readonly #db: Database;
   readonly #prepared: Statement[] = [];
-  readonly #statements = new Map<Collection, Statements>();
+  readonly #statements = new Map<Collection, Partial<Statements>>();
   readonly #begin: Statement;
   readonly #commit: Statement;
   readonly #setUsage: Statement<unknown, [number]>;
@@ -181,7 +182,6 @@ export class Rows {
     body: Uint8Array | undefined,
     slot: Slot | undefined,
   ): void {
-    const { put } = this.#of(collection);
     const { row, order } = this.#hold(collection, key, meta, slot);
     let rowid = row?.[4];
     let bytes = row?.[1] ?? 0;
@@ -192,7 +192,7 @@ export class Rows {
       // Of before bodies had a place of their own: once it is written anew.
       this.#putBody(collection, key, meta, this.#bodyRow(collection, key)!.body, row, order);
     } else if (row?.[5] !== 1) {
-      const { lastInsertRowid } = put.run(order, key, meta, metaSum(key, meta));
+      const { lastInsertRowid } = this.#of(collection, "put").run(order, key, meta, metaSum(key, meta));
       rowid ??= Number(lastInsertRowid);
     }
     this.#slotOf(collection, rowid!, row, slot, bytes);
@@ -212,20 +212,19 @@ export class Rows {
     const id = isInline ? null : Number(this.#putContent.run(body).lastInsertRowid);
     const inline = isInline ? body : null;
     const sums = [metaSum(key, meta), bodySum(body)] as const;
-    const { putBody } = this.#of(collection);
-    const { lastInsertRowid } = putBody.run(order, key, meta, sums[0], inline, sums[1], id, body.length);
-    return row?.[4] ?? Number(lastInsertRowid);
+    const putBody = this.#of(collection, "putBody");
+    const put = putBody.run(order, key, meta, sums[0], inline, sums[1], id, body.length);
+    return row?.[4] ?? Number(put.lastInsertRowid);
   }
 
   #remove(collection: Collection, key: string): void {
-    const { held, remove } = this.#of(collection);
     this.#condemned.get(collection)?.delete(key);
-    const row = held.values("", 0, key)[0] as HeldRow | undefined;
+    const row = this.#of(collection, "held").values("", 0, key)[0] as HeldRow | undefined;
     if (row === undefined) return;
     this.usageBytes -= row[0] + row[1];
     this.#dropContent(row);
     if (isSlotted(collection)) this.#slots.remove(collection, row[4]);
-    remove.run(key);
+    this.#of(collection, "remove").run(key);
   }
 
   /** Places count down from -1, so that they are no numbers of bodies in the database. */
@@ -240,7 +239,7 @@ export class Rows {
     this.usageBytes += bytes - (row?.[1] ?? 0);
     this.#dropContent(row);
     this.#places.put(id);
-    const { putBody } = this.#of(collection);
+    const putBody = this.#of(collection, "putBody");
     const kept = sum === NO_SUM ? null : sum;
     const put = putBody.run(order, key, meta, metaSum(key, meta), null, kept, -id, bytes);
     this.#slotOf(collection, row?.[4] ?? Number(put.lastInsertRowid), row, slot, bytes);
@@ -253,17 +252,16 @@ export class Rows {
     meta: string,
     slot: Slot | undefined,
   ): { row: HeldRow | undefined; order: number | null } {
-    const { held, move, isTaken } = this.#of(collection);
     this.#condemned.get(collection)?.delete(key);
-    const row = held.values(meta, metaSum(key, meta), key)[0] as HeldRow | undefined;
+    const row = this.#of(collection, "held").values(meta, metaSum(key, meta), key)[0] as HeldRow | undefined;
     this.usageBytes += Buffer.byteLength(meta) - (row?.[0] ?? 0);
     if (slot === undefined || slot.order === row?.[4] || !isSlotted(collection)) return { row, order: null };
     // No two rows at one place, and no row is lost for that, whatever its owner says.
     const last = this.#slots.last(collection);
-    const isFree = slot.order > last || isTaken.values(slot.order).length === 0;
+    const isFree = slot.order > last || this.#of(collection, "isTaken").values(slot.order).length === 0;
     const order = isFree ? slot.order : last + 1;
     if (row === undefined) return { row, order };
-    move.run(order, key);
+    this.#of(collection, "move").run(order, key);
     this.#slots.move(collection, row[4], order);
     row[4] = order;
     return { row, order: null };
@@ -294,8 +292,13 @@ export class Rows {
     return this.#places.all;
   }
 
+  /** Than so many rows, damaged ones among them. */
+  hasMore(collection: Collection, rows: number): boolean {
+    return this.#of(collection, "nth").values(rows).length > 0;
+  }
+
   load(collection: Collection): LoadColumns {
-    const rows = this.#of(collection).load.values() as LoadRow[];
+    const rows = this.#of(collection, "load").values() as LoadRow[];
     const keys: string[] = [];
     const metas: string[] = [];
     const bodyBytes: number[] = [];
@@ -311,7 +314,7 @@ export class Rows {
   /** Those that there are. */
   rows(collection: Collection, wanted: readonly string[]): RowColumns {
     if (isSlotted(collection)) this.#slots.believeSmall(collection);
-    const { row } = this.#of(collection);
+    const row = this.#of(collection, "row");
     const keys: string[] = [];
     const metas: string[] = [];
     const bodyBytes: number[] = [];
@@ -389,7 +392,7 @@ export class Rows {
   /** Not judged by the sum. */
   piece(collection: Collection, key: string, offset: number, length: number): Uint8Array | undefined {
     if (this.#condemned.get(collection)?.has(key) === true) return undefined;
-    const row = this.#of(collection).body.values(key)[0] as BodyRow | undefined;
+    const row = this.#of(collection, "body").values(key)[0] as BodyRow | undefined;
     const id = row?.[1] ?? null;
     if (id !== null && id < 0) {
       const bytes = Math.max(0, Math.min(length, (row![2] ?? 0) - offset));
@@ -399,7 +402,7 @@ export class Rows {
   }
 
   #bodyRow(collection: Collection, key: string): { body: Uint8Array; isSound: boolean } | undefined {
-    const row = this.#of(collection).body.values(key)[0] as BodyRow | undefined;
+    const row = this.#of(collection, "body").values(key)[0] as BodyRow | undefined;
     if (row === undefined) return undefined;
     const [inline, id, bytes, sum] = row;
     const content = id === null ? inline : this.#contentOf(id, bytes ?? 0);
@@ -436,12 +439,11 @@ export class Rows {
 
   /** False when there is no such row. */
   #moveAside(collection: Collection, key: string): boolean {
-    const { held, copyAside, remove } = this.#of(collection);
-    const row = held.values("", 0, key)[0] as HeldRow | undefined;
+    const row = this.#of(collection, "held").values("", 0, key)[0] as HeldRow | undefined;
     if (collection === "damaged" || row === undefined) return false;
-    copyAside.run(`${isoTime(systemClock.wallMs())}/${collection}/${key}`, key);
+    this.#of(collection, "copyAside").run(`${isoTime(systemClock.wallMs())}/${collection}/${key}`, key);
     if (isSlotted(collection)) this.#slots.remove(collection, row[4]);
-    remove.run(key);
+    this.#of(collection, "remove").run(key);
     this.#boundAside();
     return true;
   }
@@ -461,39 +463,38 @@ export class Rows {
     }
   }
 
-  #of(collection: Collection): Statements {
+  /** Made when it is first run: a start runs few of them, and each costs as much as reading a page. */
+  #of<Name extends keyof Statements>(collection: Collection, name: Name): Statements[Name] {
     let statements = this.#statements.get(collection);
-    if (statements === undefined) {
-      const upsert = (columns: string[]): string =>
-        `INSERT INTO "${collection}" (rowid, key, ${columns.join(", ")}) VALUES (?, ?${", ?".repeat(columns.length)})
-         ON CONFLICT (key) DO UPDATE SET ${columns.map((column) => `${column} = excluded.${column}`).join(", ")}`;
-      statements = {
-        held: this.prepare(
-          `SELECT octet_length(meta), coalesce(body_bytes, length(body), 0), body_id, length(body), rowid,
-             meta = ? AND meta_sum IS ?
-           FROM "${collection}" WHERE key = ?`,
-        ),
-        put: this.prepare(upsert(["meta", "meta_sum"])),
-        putBody: this.prepare(upsert(["meta", "meta_sum", "body", "body_sum", "body_id", "body_bytes"])),
-        remove: this.prepare(`DELETE FROM "${collection}" WHERE key = ?`),
-        move: this.prepare(`UPDATE "${collection}" SET rowid = ? WHERE key = ?`),
-        isTaken: this.prepare(`SELECT 1 FROM "${collection}" WHERE rowid = ?`),
-        row: this.prepare(
-          `SELECT meta, coalesce(body_bytes, length(body)), meta_sum, rowid FROM "${collection}" WHERE key = ?`,
-        ),
-        // The plus keeps SQLite from walking the index, which would read the table's pages in random order.
-        load: this.prepare(
-          `SELECT key, meta, coalesce(body_bytes, length(body)), meta_sum FROM "${collection}" ORDER BY +key`,
-        ),
-        body: this.prepare(`SELECT body, body_id, body_bytes, body_sum FROM "${collection}" WHERE key = ?`),
-        // The body stays where it is, so that this needs little room.
-        copyAside: this.prepare(
-          `INSERT OR REPLACE INTO damaged (key, meta, body, body_sum, body_id, body_bytes)
-           SELECT ?, meta, body, body_sum, body_id, body_bytes FROM "${collection}" WHERE key = ?`,
-        ),
-      };
-      this.#statements.set(collection, statements);
-    }
-    return statements;
+    if (statements === undefined) this.#statements.set(collection, (statements = {}));
+    statements[name] ??= this.prepare(sqlOf[name](collection)) as Statements[Name];
+    return statements[name] as Statements[Name];
   }
 }
+
+const upsert = (table: string, columns: readonly string[]): string =>
+  `INSERT INTO "${table}" (rowid, key, ${columns.join(", ")}) VALUES (?, ?${", ?".repeat(columns.length)})
+   ON CONFLICT (key) DO UPDATE SET ${columns.map((column) => `${column} = excluded.${column}`).join(", ")}`;
+
+const sqlOf: Record<keyof Statements, (table: Collection) => string> = {
+  held: (table) =>
+    `SELECT octet_length(meta), coalesce(body_bytes, length(body), 0), body_id, length(body), rowid,
+       meta = ? AND meta_sum IS ?
+     FROM "${table}" WHERE key = ?`,
+  put: (table) => upsert(table, ["meta", "meta_sum"]),
+  putBody: (table) => upsert(table, ["meta", "meta_sum", "body", "body_sum", "body_id", "body_bytes"]),
+  remove: (table) => `DELETE FROM "${table}" WHERE key = ?`,
+  move: (table) => `UPDATE "${table}" SET rowid = ? WHERE key = ?`,
+  isTaken: (table) => `SELECT 1 FROM "${table}" WHERE rowid = ?`,
+  row: (table) =>
+    `SELECT meta, coalesce(body_bytes, length(body)), meta_sum, rowid FROM "${table}" WHERE key = ?`,
+  nth: (table) => `SELECT 1 FROM "${table}" LIMIT 1 OFFSET ?`,
+  // The plus keeps SQLite from walking the index, which would read the table's pages in random order.
+  load: (table) =>
+    `SELECT key, meta, coalesce(body_bytes, length(body)), meta_sum FROM "${table}" ORDER BY +key`,
+  body: (table) => `SELECT body, body_id, body_bytes, body_sum FROM "${table}" WHERE key = ?`,
+  // The body stays where it is, so that this needs little room.
+  copyAside: (table) =>
+    `INSERT OR REPLACE INTO damaged (key, meta, body, body_sum, body_id, body_bytes)
+     SELECT ?, meta, body, body_sum, body_id, body_bytes FROM "${table}" WHERE key = ?`,
+};

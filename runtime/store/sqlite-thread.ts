@@ -27,8 +27,8 @@ type Ask = PromiseWithResolvers<BatchAnswer>;
 
 export interface ThreadListener {
   onNews(news: StoreNews): void;
-  /** Before something goes to the database. */
-  onWrite(): void;
+  /** Before these go to the database, some of which write. */
+  onWrite(entries: readonly WireEntry[]): void;
   /** Once, whatever the cause; asks without an answer are rejected after it. */
   onEnd(error: GodwitError, reason: string): void;
 }
@@ -67,7 +67,8 @@ export class StoreThread {
 
   #ask(batch: Extract<ToWorker, { kind: "batch" }>): Promise<BatchAnswer> {
     if (this.#end !== undefined) return Promise.reject(this.#end);
-    if (batch.entries.some(({ kind }) => kind === "commit" || kind === "restate")) this.#listener.onWrite();
+    if (batch.entries.some(({ kind }) => kind === "commit" || kind === "restate"))
+      this.#listener.onWrite(batch.entries);
     const ask = Promise.withResolvers<BatchAnswer>();
     this.#asks.push(ask);
     this.#post(batch, [batch.pack.buffer as ArrayBuffer]);

@@ -360,6 +360,7 @@ class StoreFile {
   #read(entry: Exclude<WireEntry, { kind: "commit" }>): WireValue {
     switch (entry.kind) {
       case "load":
+        if (entry.rowsMax !== undefined && this.#rows.hasMore(entry.in, entry.rowsMax)) return undefined;
         return this.#rows.load(entry.in);
       case "body":
         return this.#rows.body(entry.in, entry.key);

@@ -117,7 +117,7 @@ describe("the sqlite store", () => {
   });
 
   test.skipIf(!canMount)(
-    `a disk that is really full refuses, reads, deletes and takes again${canMount ? "" : " (SKIPPED: this user may not mount a tmpfs)"}`,
+    `a disk that is really full refuses, reads, deletes and takes again${canMount ? "" : " [skipped: this user may not mount a tmpfs]"}`,
     async () => {
       const folder = scratch();
       const child = Bun.spawn(

@@ -6,15 +6,15 @@
  * Specified by docs/protocol/delivery.md, "Acknowledge only what is durable".
  */
 import type { Clock, Log } from "@godwit/sdk";
+import { nextTurn } from "../kernel/clock.ts";
 import { asGodwitError, godwitError, type GodwitError } from "../kernel/errors.ts";
 import type { Metrics } from "../kernel/metrics.ts";
-import { Ahead } from "./sqlite-ahead.ts";
+import { Answers } from "./sqlite-answers.ts";
 import { gather } from "./gather.ts";
 import { LaterFrame } from "./log-frame.ts";
 import { Logged, wholeBody } from "./logged.ts";
 import { assertCollection, assertKeys, assertOps, assertPage } from "./ops.ts";
 import {
-  type LoadColumns,
   type LogPlan,
   type RestateValue,
   type StoreNews,
@@ -67,7 +67,7 @@ export interface SqliteStoreOptions {
 /** Ops and bytes after which a batch is not filled further; one commit alone may be larger. */
 const BATCH_OPS_MAX = 1_024;
 const BATCH_BYTES_MAX = 4 * 1024 * 1024;
-const reads: readonly Request["kind"][] = ["load", "body", "piece", "read"];
+const reads: readonly Request["kind"][] = ["body", "piece", "read"];
 
 interface Pending {
   readonly request: Request;
@@ -100,6 +100,7 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Sqli
 
 export class SqliteStore implements Store {
   readonly #thread: StoreThread;
+  readonly #answers: Answers;
   readonly #reader: Reader;
   readonly #path: string;
   readonly #logBytes: number | undefined;
@@ -108,7 +109,6 @@ export class SqliteStore implements Store {
   readonly #metrics: StoreMetrics | undefined;
   /** Undefined: there is no room for a log, and each commit is one of the database. */
   #logged: Logged | undefined;
-  #ahead: Ahead | undefined; // Until something is written to the database.
   #waiting: Pending[] = [];
   /** Start of what is still waiting: shifting an array of thousands would be quadratic. */
   #head = 0;
@@ -133,14 +133,15 @@ export class SqliteStore implements Store {
       this.#metrics = storeMetrics(options.metrics, options.clock !== undefined);
     this.#thread = new StoreThread(worker, {
       onNews: (news) => this.#onNews(news),
-      onWrite: () => (this.#ahead = undefined),
+      onWrite: (entries) => this.#answers.onWrite(entries),
       onEnd: (error, reason) => this.#onEnd(error, reason),
     });
-    this.#reader = new Reader(this.#thread, () => this.#logged?.overlay);
+    this.#answers = new Answers(this.#thread);
+    this.#reader = new Reader(this.#answers, () => this.#logged?.overlay);
     this.#opened = this.#thread
       .open(options.path, options.bytesMax)
       .then((plan) => this.#openLog(plan))
-      .then(() => void (this.#ahead = new Ahead(this.#thread)));
+      .then(() => this.#answers.askAhead());
     // Only `openSqliteStore` looks at it.
     this.#opened.catch(() => {});
   }
@@ -165,12 +166,11 @@ export class SqliteStore implements Store {
 
   async load(collection: Collection): Promise<StoreRow[]> {
     assertCollection(collection);
-    const ahead = this.#ahead;
-    const columns = ahead === undefined ? undefined : await ahead.take(collection);
-    // What waits goes first: it may be a commit.
-    if (columns !== undefined && ahead === this.#ahead && this.#isIdle)
-      return this.#rows(collection, columns);
-    return (await this.#enqueue({ kind: "load", in: collection })) as StoreRow[];
+    return (await this.#enqueue({
+      kind: "read",
+      isKnown: (reader) => reader.knowsLoad(collection),
+      read: (reader) => reader.load(collection),
+    })) as StoreRow[];
   }
 
   async body(collection: Collection, key: string): Promise<Uint8Array | undefined> {
@@ -182,6 +182,7 @@ export class SqliteStore implements Store {
     assertKeys(collection, keys);
     return (await this.#enqueue({
       kind: "read",
+      isKnown: (reader) => reader.knowsRows(collection, keys),
       read: (reader) => reader.rows(collection, keys),
     })) as SlottedRow[];
   }
@@ -190,13 +191,18 @@ export class SqliteStore implements Store {
     assertPage(collection, page);
     return (await this.#enqueue({
       kind: "read",
+      isKnown: (reader) => reader.knowsPage(collection, page),
       read: (reader) => reader.page(collection, page),
     })) as SlottedRow[];
   }
 
   async totals(collection: Slotted): Promise<Totals> {
     assertCollection(collection);
-    return (await this.#enqueue({ kind: "read", read: (reader) => reader.totals(collection) })) as Totals;
+    return (await this.#enqueue({
+      kind: "read",
+      isKnown: (reader) => reader.knowsTotals(collection),
+      read: (reader) => reader.totals(collection),
+    })) as Totals;
   }
 
   async piece(
@@ -273,10 +279,6 @@ export class SqliteStore implements Store {
     await this.#thread.close();
   }
 
-  get #isIdle(): boolean {
-    return this.#pumping === undefined && this.#dead === undefined && this.#closing === undefined;
-  }
-
   #enqueue(request: Request): Promise<unknown> {
     if (this.#dead !== undefined) return Promise.reject(this.#dead);
     if (this.#closing !== undefined)
@@ -285,7 +287,11 @@ export class SqliteStore implements Store {
       const isCommit = request.kind === "commit";
       const ops = isCommit ? request.ops.length : 0;
       const bytes = isCommit ? (this.#logged?.bytesOf(request.ops) ?? bodyBytesOf(request)) : 0;
-      this.#waiting.push({ request, ops, bytes, calledAtMs: this.#nowMs(), resolve, reject });
+      const pending = { request, ops, bytes, calledAtMs: this.#nowMs(), resolve, reject };
+      // No commit waits that it had to see.
+      if (request.kind === "read" && this.#pumping === undefined && request.isKnown(this.#reader))
+        return void this.#read([pending], nextTurn());
+      this.#waiting.push(pending);
       this.#pendingOps += ops;
       this.#pumping ??= this.#pump();
     });
@@ -389,8 +395,10 @@ export class SqliteStore implements Store {
     return { ...pending, request: { kind: "commit", ops } };
   }
 
-  async #read(pending: readonly Pending[]): Promise<void> {
+  /** Not before `turn`: whoever reads again and again must not keep all others from their turns. */
+  async #read(pending: readonly Pending[], turn?: Promise<void>): Promise<void> {
     this.#reading++;
+    await turn;
     try {
       const several = pending
         .filter(({ request }) => request.kind === "read")
@@ -428,26 +436,18 @@ export class SqliteStore implements Store {
   }
 
   async #readDatabase(pending: readonly Pending[]): Promise<void> {
-    if (pending.length === 0) return;
-    const { failures, values } = await this.#thread.ask(pending.map(({ request }) => request as WireEntry));
-    const failed = new Map(failures.map(({ index, message }) => [index, message]));
-    for (const [index, { request, resolve, reject }] of pending.entries()) {
-      const problem = failed.get(index);
-      if (problem !== undefined) reject(godwitError("GODWIT_STORE_FAILED", problem));
-      else if (request.kind === "load") resolve(this.#rows(request.in, values.get(index) as LoadColumns));
-      else resolve(values.get(index));
-    }
-  }
-
-  /** As they are by now: what was written to the database meanwhile is in its answer, or still held here. */
-  #rows(collection: Collection, columns: LoadColumns): StoreRow[] {
-    if (this.#logged !== undefined) return this.#logged.rows(collection, columns);
-    const { keys, metas, bodyBytes } = columns;
-    return keys.map((key, i) => ({ key, meta: metas[i]!, bodyBytes: bodyBytes[i]! }));
+    await Promise.all(
+      pending.map(({ request, resolve, reject }) =>
+        this.#answers
+          .ask(request as WireEntry)
+          .then(resolve, (error: unknown) => reject(asGodwitError(error))),
+      ),
+    );
   }
 
   #onNews({ missingBytes, found, foundCount, asideFile, recounts }: StoreNews): void {
     const before = this.#state;
+    if (found.length > 0 || asideFile !== undefined || recounts !== before.recounts) this.#answers.forget();
     const damage = [...before.damage, ...found].slice(0, DAMAGE_NAMED_MAX);
     const damageCount = before.damageCount + foundCount;
     asideFile = asideFile === undefined ? before.asideFile : asideFile;

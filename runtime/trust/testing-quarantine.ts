@@ -13,11 +13,16 @@ export const id = (n: number): NodeId => formatNodeId(new Uint8Array(32).fill(n)
 export const [liar, honest, destination] = [id(1), id(2), id(3)];
 
 /** `arrives(via)`: test bundles that take this way are answered by the destination. */
-export function setup(arrives: (via: NodeId) => boolean, regard: Regard = noRegard) {
+export function setup(
+  arrives: (via: NodeId, to: NodeId) => boolean,
+  regard: Regard = noRegard,
+  hops: readonly NodeId[] = [liar, honest],
+) {
   const clock = new ManualClock();
   const scope = new Scope("test");
   const seen: string[] = [];
   const ways = new Map<MessageId, NodeId>();
+  const sent: { readonly to: NodeId; readonly via: NodeId }[] = [];
   let isOffering = true;
   let count = 0;
   const hub = new Hub<DistrustEvents>((_, error) => seen.push(String(error)));
@@ -33,19 +38,20 @@ export function setup(arrives: (via: NodeId) => boolean, regard: Regard = noRega
     regard,
     isConnected: () => true,
     router: {
-      nextHops: () => [{ neighbour: liar }, { neighbour: honest }],
+      nextHops: () => hops.map((neighbour) => ({ neighbour })),
       offerOf: () => (isOffering ? { metric: 10, bottleneck: 0 } : undefined),
       suspect: () => true,
       quarantine: (_id, isOn) => void seen.push(isOn ? "last resort" : "as others"),
     },
     custody: {
-      sendTest: (_destination, via) => {
+      sendTest: (to, via) => {
+        sent.push({ to, via });
         const bytes = new Uint8Array(16);
         new DataView(bytes.buffer).setUint32(0, ++count);
         const bundle = formatMessageId(bytes);
         ways.set(bundle, via);
         clock.after(50, () => {
-          if (arrives(via)) quarantine.onTestAnswered(bundle, destination);
+          if (arrives(via, to)) quarantine.onTestAnswered(bundle, to);
         });
         return bundle;
       },
@@ -63,6 +69,8 @@ export function setup(arrives: (via: NodeId) => boolean, regard: Regard = noRega
     seen,
     quarantine,
     tests: () => ways.size,
+    /** Every test bundle, in order. */
+    sent,
     stopOffering: () => {
       isOffering = false;
     },

@@ -219,9 +219,12 @@ export class LiveView implements NodeView {
 
   async message(id: string): Promise<MessageView> {
     const { custody } = this.#deps.mesh;
-    const sent = await custody.outbox.get(id as MessageId);
+    // At once, so that it is one question to the store.
+    const [sent, received] = await Promise.all([
+      custody.outbox.get(id as MessageId),
+      custody.inbox.get(id as MessageId),
+    ]);
     if (sent !== undefined) return this.#outboxView(sent);
-    const received = await custody.inbox.get(id as MessageId);
     if (received !== undefined) return this.#inboxView(received);
     throw godwitError("GODWIT_MESSAGE_UNKNOWN", `no message ${id.slice(0, 40)} here`);
   }

@@ -1,6 +1,15 @@
 import { expect, test } from "bun:test";
 import { formatHex } from "../kernel/ids.ts";
-import { decodeObserved, decodePunch, encodeObserved, encodePunch, isCallable, PunchStep } from "./punch.ts";
+import {
+  decodeObserved,
+  decodePunch,
+  encodeObserved,
+  encodePunch,
+  isCallable,
+  PUNCH_ENDPOINTS_MAX,
+  PUNCH_NONCE_BYTES,
+  PunchStep,
+} from "./punch.ts";
 
 test("golden bytes", () => {
   expect(formatHex(encodeObserved("udp://192.0.2.1:4861"))).toBe(
@@ -50,4 +59,18 @@ test("nobody is sent to loopback, a group, everybody, a name or another transpor
   ])
     expect([bad, isCallable(bad)]).toEqual([bad, false]);
   expect(() => decodeObserved(encodeObserved("udp://127.0.0.1:53"))).toThrow("may not be called");
+});
+
+test("a punch has at most four endpoints", () => {
+  const endpoints = (count: number) => Array.from({ length: count }, (_, n) => `udp://192.0.2.${n + 1}:53`);
+  const encoded = (count: number) => {
+    const body = encodePunch({
+      step: PunchStep.call,
+      nonce: new Uint8Array(PUNCH_NONCE_BYTES),
+      endpoints: endpoints(count),
+    });
+    return new Uint8Array([...body, ...new Uint8Array(64)]);
+  };
+  expect(decodePunch(encoded(PUNCH_ENDPOINTS_MAX)).endpoints).toHaveLength(PUNCH_ENDPOINTS_MAX);
+  expect(() => decodePunch(encoded(PUNCH_ENDPOINTS_MAX + 1))).toThrow("5 endpoints");
 });

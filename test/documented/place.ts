@@ -44,10 +44,20 @@ const ELSEWHERE = /^(?:not run: \S.*|run by (\S+))$/;
 export class Place {
   readonly #page: string;
   readonly #machines: ReadonlyMap<string, PageMachine>;
+  readonly #ends: (() => unknown)[] = [];
 
   constructor(page: string, machines: ReadonlyMap<string, PageMachine>) {
     this.#page = page;
     this.#machines = machines;
+  }
+
+  /** Something beside the machines that ends with the page. */
+  own(end: () => unknown): void {
+    this.#ends.push(end);
+  }
+
+  async close(): Promise<void> {
+    for (const end of this.#ends.splice(0).reverse()) await end();
   }
 
   /** By default the reader's. */
@@ -118,6 +128,7 @@ export async function runPage(page: string, given: Given = {}): Promise<string[]
   const lab = NetLab.create();
   const folder = await mkdtemp(join(tmpdir(), "godwit-documented-"));
   const machines = new Map<string, PageMachine>();
+  const place = new Place(page, machines);
   try {
     const lan = lab.lan("wire");
     for (const [name, address] of Object.entries(given.machines ?? ALONE)) {
@@ -126,7 +137,6 @@ export async function runPage(page: string, given: Given = {}): Promise<string[]
       port.readdress({ ...port.addresses, v4: address });
       machines.set(name, await PageMachine.start(host, address, await mkdtemp(join(folder, "root-"))));
     }
-    const place = new Place(page, machines);
     await place.machine().run(`cd ${given.folder ?? HOME}`);
     await given.before?.(place);
     for (const block of toRun) {
@@ -139,6 +149,7 @@ export async function runPage(page: string, given: Given = {}): Promise<string[]
     return [`around the blocks: ${error instanceof Error ? error.message : String(error)}`];
   } finally {
     await Promise.all([...machines.values()].map((machine) => machine.close()));
+    await place.close();
     await lab.close();
     await rm(folder, { recursive: true, force: true });
   }

@@ -73,21 +73,21 @@ const bundle = fc
     id: bytes(16),
     isForged: fc.boolean(),
   })
-  .map(({ session, sort, means, id, isForged, ...said }) => {
-    const isReceipt = said.kind === BundleKind.receipt;
+  .map(({ session, sort, means, id, isForged, ...fields }) => {
+    const isReceipt = fields.kind === BundleKind.receipt;
     const seal: compact.CompactSeal =
       isReceipt || sort === "asIs"
         ? { kind: "asIs" }
         : sort === "later"
           ? { kind: "later", session }
           : { kind: "first" };
-    const short = { ...said, priority: said.priority as compact.CompactBundle["priority"], seal };
+    const short = { ...fields, seal };
     const header = {
-      kind: said.kind,
+      kind: fields.kind,
       priority: short.priority,
-      source: said.source === undefined ? near : (said.source.is ?? means.source),
-      destination: said.destination === undefined ? self : (said.destination.is ?? means.destination),
-      lifetimeMs: said.lifetimeMs,
+      source: fields.source === undefined ? near : (fields.source.is ?? means.source),
+      destination: fields.destination === undefined ? self : (fields.destination.is ?? means.destination),
+      lifetimeMs: fields.lifetimeMs,
     };
     const sessionId = seal.kind === "later" ? (seal.session.is ?? "00".repeat(8)) : undefined;
     const whole = makeBundle(header, compact.restoreSealed(short, sessionId));
@@ -396,9 +396,9 @@ test("path frames in any order make no route that nobody proved, and no more fra
       expect(reachable.filter((id) => ![A, B, C].includes(id))).toEqual([]);
       const seconds = (rig.clock.monotonicMs() - fromMs) / 1_000;
       const kinds = new Set<number>([3, 4, 5]);
-      const said = rig.sent.slice(before).filter(({ frame }) => frame[0] === 0x10 && kinds.has(frame[1]!));
+      const frames = rig.sent.slice(before).filter(({ frame }) => frame[0] === 0x10 && kinds.has(frame[1]!));
       // Of three neighbours what they may have looked at, each to three; own questions to four, at their pace.
-      expect(said.length).toBeLessThanOrEqual(
+      expect(frames.length).toBeLessThanOrEqual(
         3 * (8 + seconds / 30) + 3 * (4 + seconds / 30) + 4 * (8 + seconds / 60),
       );
     }),

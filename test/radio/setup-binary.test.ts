@@ -65,7 +65,7 @@ test.each(["2.7", "2.8"] as const)(
     const words = ["--port", path, "--region", "EU_868", "--write-device", "--confirm", idOf(radio), "--yes"];
     const second = await setup(node, words);
     expect([second.code, second.err]).toEqual([0, "changing the radio; it restarts, and is asked again\n"]);
-    expect(second.out).toContain("the radio has taken it, and says so\nwritten to ");
+    expect(second.out).toContain("the radio has taken it, and says so\nthe channel's key is in ");
     expect(readFileSync(node.configPath, "utf8")).toContain(`connect = "serial:${path}"`);
 
     await node.start();

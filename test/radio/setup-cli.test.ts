@@ -108,7 +108,9 @@ test("a typed yes changes the radio and is asked again for the file; the key is 
     0,
     `Change ${idOf(one)} as shown? Type yes: changing the radio; it restarts, and is asked again\nAdd this to ${config()}? Type yes: `,
   ]);
-  expect(out).toContain("the radio has taken it, and says so\n");
+  expect(out).toContain(
+    `the radio has taken it, and says so\nthe channel's key is in ${join(folder, "radio-godwit.key")}\n`,
+  );
   expect(readFileSync(config(), "utf8")).toContain(TABLES(`serial:${path}`));
   const file = join(folder, "radio-godwit.key");
   expect(statSync(file).mode & 0o777).toBe(0o600);
@@ -254,7 +256,7 @@ test("a port that another program has is named with it, and a key that is none i
     expect.stringContaining("no key of 16 or 32 bytes in base64"),
   ]);
   expect(wrong.err + wrong.out).not.toContain("horse");
-  const other = Bun.spawn(["flock", path, "sleep", "60"]);
+  const other = Bun.spawn(["flock", "--no-fork", path, "sleep", "60"]);
   try {
     let busy = await setup(["--port", path]);
     while (busy.code === 0) busy = await setup(["--port", path]);
@@ -263,6 +265,57 @@ test("a port that another program has is named with it, and a key that is none i
     other.kill();
     await other.exited;
   }
+});
+
+test("a radio that the configuration has on another channel is asked for that one, and a second channel gets a table", async () => {
+  const radio = newRadio();
+  const { path } = radio.openPty();
+  const tables = TABLES(`serial:${path}`).replace('"godwit"', '"Harbour"');
+  writeFileSync(config(), `${BEFORE}\n\n${tables}`);
+  const same = await setup(["--port", path]);
+  expect(same.out).toContain("channel 1     name      none      Harbour\n");
+  expect(same.out).toContain("has it already, as [services.radio] and [transports.lora]");
+  expect(same.err).toContain('the radio has no channel "Harbour" yet');
+  const other = await setup(["--port", path, "--channel", "Hill"]);
+  expect(other.out).toContain(
+    '  [transports.lora_2]\n  type = "meshtastic"\n  radio = "radio"\n  channel = "Hill"\n',
+  );
+  expect(other.out).not.toContain("[services.");
+  writeFileSync(config(), `${BEFORE}\n\n${tables.replace(/channel = .*\n/, "")}`);
+  const primary = await setup(["--port", path]);
+  expect([primary.err, primary.out.includes("IN THE RADIO")]).toEqual(["", false]);
+  expect((await setup(["--port", path, "--key", "file:/k"])).err).toContain(
+    "say whose key it is with --channel",
+  );
+});
+
+test("on a terminal its tables are dressed, and nothing that a radio says moves it", async () => {
+  const radio = newRadio({
+    name: "Roof\u001b[2J",
+    channels: [{ name: "a\u001b[31mb", psk: new Uint8Array(32) }],
+  });
+  const { path } = radio.openPty();
+  const { out } = await setup(["--port", path, "--region", "US"], {
+    ...typed("no\n"),
+    env: { TERM: "xterm" },
+  });
+  expect(out).toContain("\u001b[2mIN THE RADIO\u001b[0m");
+  expect(out).not.toContain("\ufffd");
+  const bare = out.replaceAll(/\p{Cc}\[(?:2|0)m/gu, "").replaceAll("\n", "");
+  expect(bare).not.toMatch(/\p{Cc}/u);
+});
+
+test("a key that was typed instead of its place is not repeated", async () => {
+  const { code, err } = await setup([
+    "--port",
+    newRadio().openPty().path,
+    "--key",
+    "c2VjcmV0c2VjcmV0c2VjcmV0",
+  ]);
+  expect([code, err]).toEqual([
+    2,
+    "godwit: --key says where the key is: file:/path, credential:NAME or env:NAME\n",
+  ]);
 });
 
 test("where there is no configuration yet the tables are shown, and it is said what makes one", async () => {

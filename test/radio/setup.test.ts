@@ -213,10 +213,19 @@ test("the end of what another client asked for is not taken for the answer", () 
   const foreign = create(Mesh.FromRadioSchema, {
     payloadVariant: { case: "configCompleteId", value: 69_420 },
   });
-  const stale: OpenWire = async (handlers, signal) => {
-    handlers.data(encodeFrame(toBinary(Mesh.FromRadioSchema, foreign)));
-    return await door.ways[0]!(handlers, signal);
-  };
+  let frames = 0;
+  // Behind the metadata: what comes after it would be missing.
+  const stale: OpenWire = (handlers, signal) =>
+    door.ways[0]!(
+      {
+        ...handlers,
+        data: (bytes) => {
+          handlers.data(bytes);
+          if (++frames === 4) handlers.data(encodeFrame(toBinary(Mesh.FromRadioSchema, foreign)));
+        },
+      },
+      signal,
+    );
   expect(run(askRadio({ ...door, ways: [stale] })).number).toBe(radio.number);
 });
 

@@ -8,10 +8,13 @@ import { openSerial } from "@godwit/sdk/serial";
 import { systemClock } from "../../runtime/kernel/clock.ts";
 import { buildGodwit } from "../../scripts/build.ts";
 import { binaryPath, Lab, type LabNode } from "../../scripts/lab.ts";
+import { runDelayMs, runDelayOfAllMs } from "../../scripts/run-delay.ts";
 import { Cable, socat } from "../../sdk/src/serial/testing.ts";
 import { askPlugin, bundle, install, untilRunning } from "./lab.ts";
 
 export const why = socat === null ? " [skipped: socat is not installed]" : "";
+/** From when a device is there again until its port is open, but for what busy processors kept the node and this test waiting, ms. */
+const REPLUG_MS_MAX = 1_000;
 /** The runtime lets go of the last a little later. */
 export const LATE_DESCRIPTORS = 4;
 
@@ -51,6 +54,8 @@ export interface Seen {
 export class SerialNode {
   readonly node: LabNode;
   readonly cable: Cable;
+  /** The longest that a port took to be open again, ms. */
+  slowestMs = 0;
 
   private constructor(node: LabNode, cable: Cable) {
     this.node = node;
@@ -114,7 +119,12 @@ export class SerialNode {
     await this.cable.unplug();
     port.destroy();
     await this.cable.plug();
+    const waitedMs = () => runDelayMs(process.pid) + runDelayOfAllMs(this.node.pid!);
+    const [fromMs, waitedBeforeMs] = [performance.now(), waitedMs()];
     await this.until(`the port after plug ${round}`, ({ gone, isOpen }) => gone >= round && isOpen);
+    const tookMs = performance.now() - fromMs - (waitedMs() - waitedBeforeMs);
+    this.slowestMs = Math.max(this.slowestMs, tookMs);
+    expect(tookMs).toBeLessThan(REPLUG_MS_MAX);
   }
 
   async descriptors(): Promise<number> {

@@ -182,3 +182,19 @@ describe("a stream", () => {
     ).toBe("sealed");
   });
 });
+
+test("few bytes unpack to few, also where a datagram might hold more", () => {
+  const small = compress(new Uint8Array(60_000));
+  const packed = new ByteWriter().u8(MessageType.compressed).value({ Algo: 0, Buf: small }).finish();
+  expect(small.length * 100).toBeLessThan(60_000);
+  expect(() => envelope().openPacket(packed)).toThrow("become more than");
+});
+
+test("what was sealed for another label, or for none, does not open under this one", () => {
+  const ring = [key(32)];
+  const [own, other] = [envelope(ring, "lab"), envelope(ring, "")];
+  const sealed = other.sealPacket([dead], false);
+  const head = own.sealPacket([dead], false).subarray(0, 2 + "lab".length);
+  expect(bytes(own.openPacket(own.sealPacket([dead], false)))).toEqual(bytes([dead]));
+  expect(reasonOf(() => own.openPacket(Buffer.concat([head, sealed])))).toBe("sealed");
+});

@@ -37,6 +37,8 @@ const CHANNEL = "godwit";
 /** What the firmware keeps of a name. */
 const CHANNEL_BYTES_MAX = 11;
 const REGION_TRIES = 3;
+/** Programs that have a port are told by name, up to so many. */
+const NAMED_MAX = 3;
 
 export const setup: CommandModule = {
   async run(context) {
@@ -171,7 +173,7 @@ class SetupRun {
         `the node that runs here has this radio as [services.${owned.name}], and a port has one owner: stop the node (systemctl stop godwit, or Ctrl-C), set the radio up, start it again`,
       );
     const report = nodeReport(owned, this.#it.formatPlace(place));
-    const tables = await this.#tables(place, report.channels.find((one) => !one.is_public)?.name ?? CHANNEL);
+    const tables = await this.#tables(place, report.channels.find((one) => !one.is_public)?.name);
     if (isJson) return this.#answer({ radio: report, tables, changes: [] });
     io.stdout(radioText(report, paint));
     io.stdout(
@@ -200,17 +202,15 @@ class SetupRun {
     const name = it.formatPlace(place);
     if (!isJson) io.stdout(radioText(reportOf(it, name, before), paint));
 
-    const channel =
-      this.#choices.channel ?? before.facts?.channels.find(({ isPublic }) => !isPublic)?.name ?? CHANNEL;
-    const tables = await this.#tables(place, channel);
+    const tables = await this.#tables(place, before.facts?.channels.find(({ isPublic }) => !isPublic)?.name);
+    const { channel } = tables;
     const key = this.#keyFor(before, channel, tables.path);
     const wish = await this.#wish(before, channel, key);
     const plan = it.planRadio(before, wish);
     if (!isJson) io.stdout(this.#proposal(before, plan, tables, key));
 
     const after = await this.#change(door, before, plan, wish, key);
-    const hasChannel = after.facts?.channels.some((one) => one.name === channel) === true;
-    const written = await this.#write(tables, hasChannel, channel);
+    const written = await this.#write(tables, after);
     const isChanged = after !== before;
     if (isJson)
       return this.#answer({
@@ -222,7 +222,7 @@ class SetupRun {
         device_written: isChanged,
         config_written: written,
       });
-    io.stdout(sentences(this.#ending(tables, written, isChanged, plan), paint));
+    io.stdout(sentences(this.#ending(tables, written, isChanged, plan, key), paint));
     return exitCodes.fine;
   }
 
@@ -232,16 +232,18 @@ class SetupRun {
     const holders = await this.#it.holdersOf(place.path);
     if (holders.length > 0)
       throw this.#it.unusable(
-        `${place.path} is in use by ${holders.map((one) => safeLine(one)).join(", ")}, and a port has one owner: end it, then again${holders.some((one) => one.startsWith("ModemManager")) ? " (systemctl disable --now ModemManager)" : ""}`,
+        `${place.path} is in use by ${safeLine(named(holders))}, and a port has one owner: end it, then again${holders.some((one) => one.startsWith("ModemManager")) ? " (systemctl disable --now ModemManager)" : ""}`,
       );
   }
 
-  async #tables(place: Place, channel: string): Promise<RadioTables> {
+  /** `own`: a channel of the radio that not everybody has the key of. */
+  async #tables(place: Place, own: string | undefined): Promise<RadioTables> {
     const it = this.#it;
     const connect = place.kind === "serial" ? `serial:${place.path}` : it.formatPlace(place);
     return await tablesFor({
       connect,
-      channel,
+      channel: this.#choices.channel,
+      fallback: own ?? CHANNEL,
       name: this.#context.option("name"),
       isIt: (text) => {
         const other = it.parsePlace(text);
@@ -253,19 +255,33 @@ class SetupRun {
   }
 
   /** Undefined: the radio has the channel and nobody wants another key, or it could have none. */
-  #keyFor({ facts }: RadioAnswer, channel: string, configPath: string): ChannelKey | undefined {
+  #keyFor({ facts }: RadioAnswer, channel: string | undefined, configPath: string): ChannelKey | undefined {
     const given = this.#context.option("key");
+    if (channel === undefined) {
+      if (given === undefined) return undefined;
+      throw usage(
+        "the configuration has this radio on its primary channel: say whose key it is with --channel",
+      );
+    }
     if (facts === undefined || facts.isLicensed) return undefined;
     if (given === undefined && facts.channels.some(({ name }) => name === channel)) return undefined;
     return channelKey(given, channel, configPath, this.#context.env);
   }
 
-  async #wish({ facts }: RadioAnswer, channel: string, key: ChannelKey | undefined): Promise<Wish> {
+  async #wish(
+    { facts }: RadioAnswer,
+    channel: string | undefined,
+    key: ChannelKey | undefined,
+  ): Promise<Wish> {
     const { preset } = this.#choices;
     const region =
       this.#choices.region ??
       (facts?.regionCode === 0 && this.#context.isSet("write-device") ? await this.#askRegion() : undefined);
-    return { region, preset, ...(key === undefined ? {} : { channel: { name: channel, key: key.bytes } }) };
+    return {
+      region,
+      preset,
+      ...(key === undefined || channel === undefined ? {} : { channel: { name: channel, key: key.bytes } }),
+    };
   }
 
   /** What is allowed differs by where the radio is, which nothing here can know. */
@@ -293,7 +309,7 @@ class SetupRun {
       parts.push(`\n${changesText(plan.fields, paint)}`);
       if (key !== undefined)
         parts.push(
-          `the key ${key.isNew ? "is new, and will be kept in" : "is that of"} ${key.file}: other radios of this channel need the same one\n`,
+          `the key ${key.isNew ? "is new, and will be kept in" : "is that of"} ${safeLine(key.file)}: other radios of this channel need the same one\n`,
         );
     }
     if (plan.refusal !== undefined && before.facts !== undefined) parts.push(`\n${plan.refusal}\n`);
@@ -301,10 +317,10 @@ class SetupRun {
       parts.push("\nthe region is yours to say, with --region: none is guessed\n");
     parts.push(
       tables.text === ""
-        ? `\n${tables.path} has it already, as [services.${tables.service}] and [transports.${tables.transport}]\n`
-        : `\nfor ${tables.path}:\n\n${tomlText(tables.text)}\n\n`,
+        ? `\n${safeLine(tables.path)} has it already, as [services.${tables.service}] and [transports.${tables.transport}]\n`
+        : `\nfor ${safeLine(tables.path)}:\n\n${tomlText(tables.text)}\n\n`,
     );
-    return safeText(parts.join(""));
+    return parts.join("");
   }
 
   /** What the radio is afterwards: the same object where nothing was changed. */
@@ -340,27 +356,39 @@ class SetupRun {
     throw usage(`nobody is here to say yes: look at what would change, then add --confirm '${id}'`);
   }
 
-  async #write(tables: RadioTables, hasChannel: boolean, channel: string): Promise<boolean> {
+  async #write(tables: RadioTables, { facts }: RadioAnswer): Promise<boolean> {
     const { io, isJson, env } = this.#context;
-    if (tables.text === "") return false;
-    if (!hasChannel && !isJson)
+    const { channel } = tables;
+    const lacksIt =
+      channel !== undefined && facts !== undefined && !facts.channels.some(({ name }) => name === channel);
+    if (lacksIt && !isJson)
       io.stderr(
         `the radio has no channel "${safeLine(channel)}" yet: make it with --write-device, or in the app of Meshtastic; until then nothing is sent\n`,
       );
+    if (tables.text === "") return false;
     const isAsked = io.isStdinTty && io.isStdoutTty && !isJson && tables.whole !== undefined;
     const isWanted =
-      this.#context.isSet("yes") || (isAsked && (await this.#questions.isYes(`Add this to ${tables.path}?`)));
+      this.#context.isSet("yes") ||
+      (isAsked && (await this.#questions.isYes(`Add this to ${safeLine(tables.path)}?`)));
     if (!isWanted) return false;
     for (const warning of await writeTables(tables, env))
       if (!isJson) io.stderr(`warning: ${safeText(warning)}\n`);
     return true;
   }
 
-  #ending(tables: RadioTables, isWritten: boolean, isChanged: boolean, plan: Plan): string[] {
+  #ending(
+    tables: RadioTables,
+    isWritten: boolean,
+    isChanged: boolean,
+    plan: Plan,
+    key: ChannelKey | undefined,
+  ): string[] {
     const lines: string[] = [];
     const named = this.#context.isSet("config") ? ` --config ${tables.path}` : "";
-    if (isChanged) lines.push("the radio has taken it, and says so");
-    else if (plan.fields.length > 0)
+    if (isChanged) {
+      lines.push("the radio has taken it, and says so");
+      if (key?.isNew === true) lines.push(`the channel's key is in ${key.file}`);
+    } else if (plan.fields.length > 0)
       lines.push("nothing was changed in the radio: --write-device does it, and asks first");
     if (isWritten) lines.push(`written to ${tables.path}`);
     else if (tables.text !== "")
@@ -383,6 +411,11 @@ class SetupRun {
     return exitCodes.fine;
   }
 }
+
+/** The first few. */
+const named = (holders: readonly string[]): string =>
+  holders.slice(0, NAMED_MAX).join(", ") +
+  (holders.length > NAMED_MAX ? ` and ${holders.length - NAMED_MAX} more` : "");
 
 /** As the node says where: a path, or tcp://HOST:PORT. */
 const placeOf = (it: Setup, where: string): Place | undefined =>

@@ -143,6 +143,7 @@ export const show: CommandModule = {
           ? []
           : [
               `  number     ${radio.id}  ${radio.longName}`,
+              ...(radio.board === undefined ? [] : [`  board      ${radio.board}, ${radio.role}`]),
               `  firmware   ${radio.firmware}${radio.signs ? ", signs what goes to all" : ""}`,
               `  on the air ${radio.region ?? "no region"}, ${radio.preset ?? "a preset that is not known"}${radio.isLicensed ? ", licensed (amateur) mode" : ""}`,
               ...radio.channels.map(

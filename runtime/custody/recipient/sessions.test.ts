@@ -126,3 +126,18 @@ describe("what later messages leave out", () => {
     expect(sessions.isKeptWith(from, named, contextOf(9))).toBe(false);
   });
 });
+
+test.each([
+  ["a stranger", false, 4],
+  ["a known node", true, 32],
+])("%s has only so many sessions here: its oldest gives way to its next", (_who, isKnown, most) => {
+  const sealer = { keyFor: () => undefined };
+  const sessions = new ReceivedSessions({ sealer, log: silentLog } as unknown as CustodyContext);
+  const from = testId("sender");
+  for (let n = 0; n < 40; n++) {
+    sessions.note(from, sessionOf(n));
+    sessions.keep(from, sessionOf(n), { by: from, isKnown }, inner);
+    sessions.kept(from, sessionOf(n));
+  }
+  expect(sessions.count).toBe(most);
+});

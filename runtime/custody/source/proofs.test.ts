@@ -1,8 +1,8 @@
 /** Proofs of receipts in a running outbox: where they lie, and that none is lost or left. */
 import { expect, test } from "bun:test";
 import { formatHex } from "../../kernel/ids.ts";
-import { receiptHash, receiptSigningBytes } from "../../wire/message.ts";
-import { proofOf, shownProof } from "./proofs.ts";
+import { RECEIPT_HASH_BYTES, receiptHash, RECEIPTS_MAX, receiptSigningBytes } from "../../wire/message.ts";
+import { parseProof, proofOf, shownProof } from "./proofs.ts";
 import { TestMesh, testSign, type TestNode } from "../testing.ts";
 
 async function delivered(count: number, limits = {}): Promise<{ mesh: TestMesh; a: TestNode; b: TestNode }> {
@@ -89,4 +89,12 @@ test("clients are told what shows a receipt, and get a signature where that does
     { proof: "session", signature: undefined },
     { proof: "lost", signature: undefined },
   ]);
+});
+
+test("what is longer than the receipts of one bundle, or no whole number of them, is no proof", () => {
+  const written = (count: number, more = 0) =>
+    Buffer.alloc(64 + count * RECEIPT_HASH_BYTES + more, 1).toString("base64url");
+  expect(parseProof(written(RECEIPTS_MAX))?.hashes).toHaveLength(RECEIPTS_MAX);
+  for (const none of [written(RECEIPTS_MAX + 1), written(0), written(1, 1), ""])
+    expect(parseProof(none)).toBeUndefined();
 });

@@ -1,6 +1,7 @@
 /** What the way to each neighbour costs, from what its best link measured: the router's input. */
 import type { Medium } from "@godwit/sdk";
 import type { Airtime } from "../../kernel/airtime.ts";
+import type { TakeAirtime } from "../../route/neighbour.ts";
 import type { NodeId } from "../../kernel/ids.ts";
 import type { Peer } from "../../peer/peer.ts";
 import { bottleneckOf, linkCost } from "../../route/cost.ts";
@@ -46,16 +47,19 @@ export class LinkCosts {
       profile: session.linkClass,
       rateBitsPerSecond,
       takesBulk: isCarried,
-      takeAirtime: this.#takerOf(session.medium),
+      takeAirtime: this.#takerOf(session.medium, peer.id),
       knowsPaths: session.version >= COMPACT_VERSION && !isCarried,
     };
   }
 
-  #takerOf(
-    medium: Medium | undefined,
-  ): ((bytes: number, need: "mail" | "begin" | "control") => boolean) | undefined {
+  #takerOf(medium: Medium | undefined, id: NodeId): TakeAirtime | undefined {
     if (medium === undefined) return undefined;
-    return (bytes, need) => this.#airtime.of(medium).takeFrame(bytes, "routing", need);
+    return (bytes, need, by = id) => {
+      const budget = this.#airtime.of(medium);
+      return need === "answer"
+        ? budget.takeFrameFor(by, bytes, "routing")
+        : budget.takeFrame(bytes, "routing", need);
+    };
   }
 
   forget(id: NodeId): void {

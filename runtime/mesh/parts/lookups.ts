@@ -21,7 +21,6 @@ export function lookupsPart({ mesh, deps, kept }: PartContext): PartOf<LookupQue
     return resolution.kind === "unknown" ? [] : undefined;
   };
   const send = (to: NodeId, frame: Uint8Array) => mesh.peers.tell(to, "control", frame, "lookups");
-  const takeAirtime = (to: NodeId, bytes: number) => mesh.router.takeAirtime(to, bytes);
   const refused = metrics.counter("godwit_lookups_refused_total");
 
   const questions = new LookupQuestions({
@@ -43,7 +42,7 @@ export function lookupsPart({ mesh, deps, kept }: PartContext): PartOf<LookupQue
       const record = records.get(gateway)?.record;
       return record === undefined || briefOf(record) !== undefined;
     },
-    takeAirtime,
+    takeAirtime: (to, bytes) => mesh.router.takeAirtime(to, bytes),
     send,
     nodesOf,
   });
@@ -67,7 +66,7 @@ export function lookupsPart({ mesh, deps, kept }: PartContext): PartOf<LookupQue
     },
     askOn: (by, lookup) => questions.askOn(by, lookup),
     frameBytesMax: (to) => mesh.peers.get(to)?.frameBytesMax ?? 0,
-    takeAirtime,
+    takeAirtime: (to, bytes) => mesh.router.takeAirtime(to, bytes, "answer"),
     send,
   });
 

@@ -137,6 +137,8 @@ export function decodeU32(body: Uint8Array): number {
 
 const malformed = (what: string): GodwitError => godwitError("GODWIT_DECODE", `plugin frame: ${what}`);
 
+const never = (): boolean => false;
+
 /**
  * Cuts a stream of bytes into frames. What is incomplete waits here: at most one frame, and no more of it than has
  * arrived. A length beyond the bound ends it for good.
@@ -157,19 +159,23 @@ export class FrameReader {
     return this.#held;
   }
 
-  /** Borrowed: bodies handed on are views of `bytes` or of what waited. Throws GODWIT_DECODE. */
-  push(bytes: Uint8Array): void {
+  /**
+   * Borrowed: bodies handed on are views of `bytes` or of what waited. `isEnough` is asked after each frame: from there on nothing is
+   * taken. Answers how many bytes were. Throws GODWIT_DECODE.
+   */
+  push(bytes: Uint8Array, isEnough: () => boolean = never): number {
     let from = 0;
     while (this.#held > 0 && from < bytes.length) {
       const wanted = this.#held < 4 ? 4 : this.#lengthAt(this.#rest, 0) + 4;
       from += this.#hold(bytes.subarray(from, from + wanted - this.#held));
-      if (this.#held < 4) return;
+      if (this.#held < 4) return from;
       const whole = this.#lengthAt(this.#rest, 0) + 4;
       if (this.#held < whole) continue;
       const frame = this.#rest.subarray(0, whole);
       this.#rest = EMPTY;
       this.#held = 0;
       this.#emit(frame, 0, whole);
+      if (isEnough()) return from;
     }
     for (;;) {
       const left = bytes.length - from;
@@ -179,8 +185,10 @@ export class FrameReader {
       const at = from;
       from += whole;
       this.#emit(bytes, at, whole);
+      if (isEnough()) return from;
     }
     if (from < bytes.length) this.#hold(bytes.subarray(from));
+    return bytes.length;
   }
 
   #emit(bytes: Uint8Array, at: number, whole: number): void {

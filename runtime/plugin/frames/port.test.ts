@@ -2,9 +2,10 @@
 import { afterEach, expect, test } from "bun:test";
 import { closeSync } from "node:fs";
 import { dlopen, ptr } from "bun:ffi";
+import { systemClock } from "../../kernel/clock.ts";
 import type { GodwitError } from "../../kernel/errors.ts";
-import { PluginFrame } from "./frames.ts";
-import { type FrameChannel, FramePort, openSocketChannel } from "./port.ts";
+import { encodeFrame, PluginFrame } from "./frames.ts";
+import { type ChannelHandlers, type FrameChannel, FramePort, openSocketChannel } from "./port.ts";
 
 const AF_UNIX = 1;
 /** SOCK_STREAM, SOCK_CLOEXEC, SOCK_NONBLOCK. */
@@ -92,4 +93,86 @@ test("a length that is none closes the channel with what broke it", async () => 
   raw.write(Uint8Array.of(0xff, 0xff, 0xff, 0xff));
   await until(() => seen.closed.length > 0);
   expect(seen.closed[0]).toMatchObject({ code: "GODWIT_DECODE" });
+});
+
+/** A paced port over a channel in the test's hands. */
+function paced(onFrame: (id: number) => void = () => {}) {
+  const seen = { ids: [] as number[], closed: [] as (GodwitError | undefined)[], pauses: [] as boolean[] };
+  let handlers: ChannelHandlers | undefined;
+  const port = new FramePort(
+    {
+      queuedBytes: 0,
+      open: (given) => void (handlers = given),
+      write() {},
+      close() {},
+      pause: (isPaused) => void seen.pauses.push(isPaused),
+    },
+    {
+      frame(_type, id) {
+        seen.ids.push(id);
+        onFrame(id);
+      },
+      closed: (error) => void seen.closed.push(error),
+    },
+    { pacedBy: systemClock },
+  );
+  return { port, seen, hear: (bytes: Uint8Array) => handlers!.data(bytes), end: () => handlers!.closed() };
+}
+const work = (ms: number) => {
+  for (const endMs = performance.now() + ms; performance.now() < endMs;);
+};
+const flood = (count: number, first = 1) =>
+  Buffer.concat(Array.from({ length: count }, (_, n) => encodeFrame(0x7f, first + n)));
+
+test("a flood of frames in one piece leaves turns to others: all of it comes, in order, and its end behind it", async () => {
+  const { seen, hear, end } = paced(() => work(0.2));
+  hear(flood(200));
+  hear(flood(200, 201));
+  end();
+  expect(seen.ids.length).toBeLessThan(100);
+  const before = seen.ids.length;
+  const timer = Promise.withResolvers<number>();
+  setTimeout(() => timer.resolve(seen.ids.length), 1);
+  expect(await timer.promise).toBeLessThan(300);
+  expect([seen.closed, seen.pauses]).toEqual([[], [true]]);
+  await until(() => seen.closed.length > 0);
+  expect(before).toBeGreaterThan(0);
+  expect(seen.ids).toEqual(Array.from({ length: 400 }, (_, n) => n + 1));
+  expect(seen.closed).toEqual([undefined]);
+});
+
+test("a flood of pieces with a frame each leaves turns to others as well, and what follows from them counts", async () => {
+  // As what a call asks for is done behind the call.
+  const { seen, hear } = paced(() => queueMicrotask(() => work(0.2)));
+  let at = 0;
+  for (; at < 400; at++) {
+    hear(encodeFrame(0x7f, at + 1));
+    await Promise.resolve();
+  }
+  expect(seen.ids.length).toBeLessThan(100);
+  await until(() => seen.ids.length === 400);
+  expect(seen.ids).toEqual(Array.from({ length: 400 }, (_, n) => n + 1));
+  await until(() => seen.pauses.at(-1) === false);
+});
+
+test("what waits for its turn is bounded: beyond it the plugin floods", () => {
+  const { seen, hear, port } = paced(() => work(5));
+  hear(flood(40));
+  const one = new Uint8Array(2_000);
+  let pieces = 0;
+  for (; !port.isClosed && pieces < 100_000; pieces++) hear(one);
+  expect(seen.closed[0]).toMatchObject({
+    code: "GODWIT_PLUGIN_FAILED",
+    message: expect.stringContaining("floods"),
+  });
+  expect(pieces).toBeLessThan((64 * 2 ** 20) / 2_000);
+});
+
+test("what waits is dropped with the port, and handled no more", async () => {
+  const { seen, hear, port } = paced(() => work(0.5));
+  hear(flood(200));
+  port.close();
+  const before = seen.ids.length;
+  for (let i = 0; i < 10; i++) await new Promise<void>((resolve) => setTimeout(resolve, 1));
+  expect([seen.ids.length, seen.closed]).toEqual([before, [undefined]]);
 });

@@ -2,6 +2,7 @@
  * One end of a channel of frames, whatever carries it: batches what is sent within a turn of the loop into one write, cuts what
  * arrives into frames. Both ends use it. Owns no meaning of frames; `remote.ts` and `guest/guest.ts` do.
  */
+import type { Clock } from "@godwit/sdk";
 import type { Socket, SocketHandler } from "bun";
 import { asGodwitError, godwitError, type GodwitError } from "../../kernel/errors.ts";
 import { EMPTY, encodeParts, FRAME_HEAD_BYTES, FrameReader, putFrameHead } from "./frames.ts";
@@ -12,6 +13,8 @@ export interface FrameChannel {
   write(bytes: Uint8Array): void;
   readonly queuedBytes: number;
   open(handlers: ChannelHandlers): void;
+  /** Whether what comes waits where it is: only where it can. What was on its way may still come. */
+  pause?(isPaused: boolean): void;
   /**
    * Waits, the whole thread with it, until something is there or the channel is gone (undefined). The bytes are the caller's.
    * Only where an end needs it.
@@ -30,6 +33,22 @@ export interface ChannelHandlers {
 const BATCH_BYTES = 131_072;
 /** Who does not read what is sent is not there any more. */
 const QUEUED_BYTES_MAX = 64 * 2 ** 20;
+
+/**
+ * What comes is handled for so long in one turn of the event loop, ms: a plugin that floods frames, however cheap each is, leaves the rest of
+ * the loop to others. The rest waits, up to a bound.
+ */
+const TURN_MS = 4;
+/** Frames between two looks at the clock. */
+const LOOK_FRAMES = 16;
+const UNREAD_BYTES_MAX = 64 * 2 ** 20;
+/** What a piece of it counts beside its bytes. */
+const PIECE_COST_BYTES = 64;
+
+export interface PortOptions {
+  /** Of an end whose thread serves others too. By default all that comes is handled at once. */
+  readonly pacedBy?: Clock;
+}
 
 export interface PortHandlers {
   frame(type: number, id: number, body: Uint8Array): void;
@@ -54,9 +73,20 @@ export class FramePort {
   #queue: { readonly type: number; readonly id: number; readonly body: Uint8Array }[] = [];
   #isHandling = false;
   #isWaiting = false;
+  readonly #clock: Clock | undefined;
+  /** When this turn began to handle frames; undefined: it has not. */
+  #turnMs: number | undefined;
+  #frames = 0;
+  /** What came and had no turn yet. */
+  #unread: Uint8Array[] = [];
+  #unreadBytes = 0;
+  /** The channel is gone, behind what is unread. */
+  #ending: { readonly error: GodwitError | undefined } | undefined;
 
-  constructor(channel: FrameChannel, handlers: PortHandlers) {
+  /** `pacedBy` is for an end that does not wait with its whole thread. */
+  constructor(channel: FrameChannel, handlers: PortHandlers, { pacedBy }: PortOptions = {}) {
     this.#channel = channel;
+    this.#clock = pacedBy;
     this.#handlers = handlers;
     const { awaited } = handlers;
     this.#reader = new FrameReader((type, id, body) => {
@@ -66,7 +96,7 @@ export class FramePort {
     });
     channel.open({
       data: (bytes) => this.#onData(bytes),
-      closed: (error) => this.close(error === undefined ? undefined : asGodwitError(error)),
+      closed: (error) => this.#onChannelClosed(error === undefined ? undefined : asGodwitError(error)),
     });
   }
 
@@ -142,17 +172,73 @@ export class FramePort {
     if (this.#isClosed) return;
     this.flush();
     this.#isClosed = true;
+    this.#unread = [];
     this.#channel.close();
     this.#handlers.closed(error);
   }
 
   #onData(bytes: Uint8Array): void {
     try {
+      if (this.#clock !== undefined) return this.#takePaced(bytes, this.#clock);
       this.#reader.push(bytes);
       this.#handleQueue();
     } catch (error) {
       this.close(asGodwitError(error));
     }
+  }
+
+  #onChannelClosed(error: GodwitError | undefined): void {
+    if (this.#unread.length > 0) this.#ending = { error };
+    else this.close(error);
+  }
+
+  /** In order: behind what is unread it is unread as well. */
+  #takePaced(bytes: Uint8Array, clock: Clock): void {
+    const from = this.#unread.length > 0 ? 0 : this.#take(bytes, clock);
+    if (from === bytes.length || this.#isClosed) return;
+    this.#unreadBytes += bytes.length - from + PIECE_COST_BYTES;
+    if (this.#unreadBytes > UNREAD_BYTES_MAX)
+      throw godwitError("GODWIT_PLUGIN_FAILED", "it floods the node with more than it can handle");
+    this.#unread.push(bytes.slice(from));
+    if (this.#unread.length > 1) return;
+    this.#channel.pause?.(true);
+    clock.after(0, () => this.#goOn(clock));
+  }
+
+  /** As much as this turn has time for; answers how many bytes. */
+  #take(bytes: Uint8Array, clock: Clock): number {
+    if (this.#turnMs === undefined) {
+      this.#turnMs = clock.monotonicMs();
+      clock.after(0, () => (this.#turnMs = undefined));
+    }
+    // Since it began, and not what frames took: much of what they ask for is done behind them.
+    const isOver = () => clock.monotonicMs() - (this.#turnMs ?? 0) >= TURN_MS;
+    return isOver() ? 0 : this.#reader.push(bytes, () => ++this.#frames % LOOK_FRAMES === 0 && isOver());
+  }
+
+  #goOn(clock: Clock): void {
+    this.#turnMs = undefined;
+    const unread = this.#unread;
+    let at = 0;
+    try {
+      for (; at < unread.length; at++) {
+        const piece = unread[at]!;
+        const taken = this.#take(piece, clock);
+        if (this.#isClosed) return;
+        this.#unreadBytes -= taken;
+        if (taken < piece.length) {
+          unread[at] = piece.subarray(taken);
+          break;
+        }
+        this.#unreadBytes -= PIECE_COST_BYTES;
+      }
+    } catch (error) {
+      return this.close(asGodwitError(error));
+    }
+    unread.splice(0, at);
+    if (unread.length > 0) clock.after(0, () => this.#goOn(clock));
+    else if (this.#ending !== undefined) this.close(this.#ending.error);
+    else this.#channel.pause?.(false);
   }
 
   #handleQueue(): void {
@@ -234,6 +320,11 @@ export async function openSocketChannel(
       early = [];
       for (const bytes of held) given.data(bytes);
       if (isClosed) queueMicrotask(() => given.closed());
+    },
+    pause: (isPaused) => {
+      if (isClosed) return;
+      if (isPaused) socket.pause();
+      else socket.resume();
     },
     close() {
       if (isClosed) return;

@@ -1,5 +1,6 @@
 /** What a plugin outside of the node's thread may say, how fast, and how it ends. */
 import { describe, expect, test } from "bun:test";
+import { systemClock } from "../../kernel/clock.ts";
 import {
   DATA_BYTES_MAX,
   decodeParts,
@@ -10,7 +11,7 @@ import {
   PluginFrame,
 } from "../frames/frames.ts";
 import { netPolicyOf } from "../permissions.ts";
-import { frameOf, rigRemote, turns } from "./testing.ts";
+import { frameOf, rigRemote, turns, until } from "./testing.ts";
 
 const many = (count: number, frame: Uint8Array): Uint8Array[] => Array.from({ length: count }, () => frame);
 const pipe = {
@@ -72,11 +73,28 @@ describe("a flood of", () => {
     const rig = rigRemote();
     await rig.start();
     rig.raw(...many(BURST - 10, frame));
-    await turns();
+    await rig.handled();
     expect(rig.health).toBe("running");
     rig.raw(...many(20, frame));
-    await turns();
+    await until(() => rig.seen.kills > 0);
     expect([rig.health, rig.seen.kills > 0]).toEqual([expect.stringContaining("floods the node"), true]);
+  });
+
+  test("frames is handled a few at a time: timers of others come between", async () => {
+    const rig = rigRemote({ realClock: systemClock });
+    await rig.start();
+    const ask = { method: "network.refusal", address: "192.0.2.1", text: "x".repeat(20_000) };
+    rig.raw(...Array.from({ length: 1_500 }, (_, n) => frameOf(PluginFrame.call, n + 1, ask)));
+    const timer = Promise.withResolvers<number>();
+    // Behind the turn in which it comes.
+    setImmediate(() => setTimeout(() => timer.resolve(rig.got(PluginFrame.answer).length), 1));
+    expect(await timer.promise).toBeLessThan(1_000);
+    await rig.handled();
+    expect(rig.got(PluginFrame.answer).length).toBe(1_501);
+    const stopping = rig.host.stop();
+    await until(() => rig.got(PluginFrame.stop).length > 0);
+    rig.port.send(PluginFrame.stopped);
+    await stopping;
   });
 
   test("changes of what a pipe is ends the plugin, and data on it does not", async () => {
@@ -87,10 +105,10 @@ describe("a flood of", () => {
     await turns();
     // Empty ones: their room is bounded by what each costs beside its bytes.
     rig.raw(...many(2_000, encodeFrame(PluginFrame.data, 1, new Uint8Array(1))));
-    await turns();
+    await rig.handled();
     expect(rig.health).toBe("running");
     rig.raw(...many(BURST, frameOf(PluginFrame.change, 1, { remote: "far://elsewhere" })));
-    await turns();
+    await until(() => rig.seen.kills > 0);
     expect(rig.health).toContain("floods the node");
   });
 
@@ -99,10 +117,10 @@ describe("a flood of", () => {
     await rig.start();
     const health = frameOf(PluginFrame.health, 0, { state: "running" });
     rig.raw(...many(50, health));
-    await turns();
+    await rig.handled();
     expect(rig.health).toBe("running");
     rig.raw(health);
-    await turns();
+    await until(() => rig.seen.kills > 0);
     expect(rig.health).toContain("changes of its state");
   });
 
@@ -113,7 +131,7 @@ describe("a flood of", () => {
     const rig = rigRemote();
     await rig.start();
     rig.raw(...many(51, frameOf(PluginFrame.event, 0, event)));
-    await turns();
+    await until(() => rig.seen.kills > 0);
     expect(rig.health).toContain("changes of its state");
   });
 
@@ -122,7 +140,7 @@ describe("a flood of", () => {
     await rig.start();
     const before = rig.logged.length;
     rig.raw(...many(1_000, frameOf(PluginFrame.log, 0, { level: "info", event: "noise" })));
-    await turns();
+    await rig.handled();
     const noise = rig.logged.filter((line) => line.includes('"noise"'));
     expect(noise.length).toBe(200);
     await rig.clock.advance(1_000);

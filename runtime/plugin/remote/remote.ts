@@ -139,10 +139,14 @@ class Remote {
     this.#states = new TokenBucket(ctx.clock, STATES.perSecond, STATES.burst);
     this.#protocolErrors = ctx.counter("protocol_errors", "frames of the plugin that broke the protocol");
     for (const { promise } of [this.#hello, this.#started, this.#over]) promise.catch(() => {});
-    this.#port = new FramePort(launched.channel, {
-      frame: (type, id, body) => this.#onFrame(type, id, body),
-      closed: (error) => this.#onClosed(error),
-    });
+    this.#port = new FramePort(
+      launched.channel,
+      {
+        frame: (type, id, body) => this.#onFrame(type, id, body),
+        closed: (error) => this.#onClosed(error),
+      },
+      { pacedBy: ctx.clock },
+    );
     this.#flows = new Flows(this.#port, ctx.clock, 2);
     this.#metrics = new RemoteMetrics(ctx);
     this.#calls = new Calls(this.#port, {

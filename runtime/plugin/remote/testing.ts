@@ -1,7 +1,7 @@
 /** The real host with one plugin outside of its thread, of which the far end is in the hands of the test: it says what it likes. */
 import type { Plugin } from "@godwit/sdk";
 import { z } from "zod/mini";
-import { ManualClock } from "../../kernel/clock.ts";
+import { type Clock, ManualClock } from "../../kernel/clock.ts";
 import { createLog } from "../../kernel/log.ts";
 import { Metrics } from "../../kernel/metrics.ts";
 import { seededRandom } from "../../kernel/random.ts";
@@ -15,6 +15,11 @@ import { remotePlugin } from "./remote.ts";
 /** Turns of the event loop: what follows from something has followed. */
 export async function turns(count = 20): Promise<void> {
   for (let i = 0; i < count; i++) await new Promise<void>((resolve) => setImmediate(resolve));
+}
+
+/** Until something is so; what never is ends with the time of its test. */
+export async function until(isSo: () => boolean): Promise<void> {
+  while (!isSo()) await turns(1);
 }
 
 /** Both ends of a channel in memory; what is written arrives in a later turn, as from a socket. */
@@ -42,17 +47,21 @@ function channelPair(): { readonly node: FrameChannel; readonly far: FrameChanne
 export interface RigOptions extends Partial<Pick<HostDeps, "netPolicy" | "peers" | "self">> {
   readonly namespace?: Plugin["namespace"];
   readonly level?: "contained" | "untrusted";
+  /** Where time has to pass by itself. */
+  readonly realClock?: Clock;
   overuse?(): string | undefined;
 }
 
 /** `start` before anything else. */
 export function rigRemote({
+  realClock,
   namespace = "transport",
   level = "contained",
   overuse,
   ...deps
 }: RigOptions = {}) {
   const clock = new ManualClock();
+  const hostClock = realClock ?? clock;
   const metrics = new Metrics();
   const logged: string[] = [];
   const log = createLog({
@@ -76,7 +85,7 @@ export function rigRemote({
   const host = new PluginHost({
     ...deps,
     plugins: [plugin],
-    ...{ clock, metrics, log, random: seededRandom(1) },
+    ...{ clock: hostClock, metrics, log, random: seededRandom(1) },
     mesh: {} as MeshBackend,
     network: { addresses: () => [], watch: () => () => {}, refusal: () => undefined },
     events: {
@@ -104,6 +113,7 @@ export function rigRemote({
         }),
       }),
   });
+  let asked = 0;
   const send = (type: number, json: unknown, id = 0) => {
     port.sendParts(type, id, json);
   };
@@ -123,6 +133,14 @@ export function rigRemote({
       send(PluginFrame.hello, { protocol: PLUGIN_PROTOCOL_VERSION });
       port.send(PluginFrame.started);
       await starting;
+    },
+    /** Until all that was said before is handled: the node takes frames a few at a time. */
+    async handled(): Promise<void> {
+      const id = 1_000_000 + ++asked;
+      send(PluginFrame.call, { method: "network.refusal", address: "192.0.2.1" }, id);
+      await until(
+        () => seen.isClosed || seen.frames.some((one) => one.type === PluginFrame.answer && one.id === id),
+      );
     },
     /** What came of one type. */
     got: (type: number) => seen.frames.filter((frame) => frame.type === type),

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { ManualClock, systemClock } from "../../../runtime/kernel/clock.ts";
+import { type Clock, ManualClock, systemClock } from "../../../runtime/kernel/clock.ts";
 import { spawnProcess } from "../../../runtime/init/spawn.ts";
 import { readPaced } from "./paced.ts";
 
@@ -70,4 +70,22 @@ test("what is said slowly is heard at once, however long it took to say", async 
   expect(heard).toBe(10 * 2_048 + 100);
   await writer.close();
   await reading;
+});
+
+test("the longer what somebody writes takes, the longer it waits: three times as long", async () => {
+  let nowMs = 0;
+  const rests: number[] = [];
+  const clock: Pick<Clock, "monotonicMs" | "after"> = {
+    monotonicMs: () => nowMs,
+    after(delayMs, fn) {
+      rests.push(delayMs);
+      queueMicrotask(fn);
+      return { cancel() {} };
+    },
+  };
+  const costs = [0, 5, 40];
+  await readPaced(new Blob([new Uint8Array(3 * 16 * 1024)]).stream(), clock as Clock, (piece) => {
+    nowMs += (costs[rests.length]! * piece.length) / (16 * 1024);
+  });
+  expect(rests.map(Math.round)).toEqual([1, 15, 120]);
 });

@@ -1,4 +1,19 @@
-import { type Given, invitation, type Place } from "../place.ts";
+import type { EmulatedRadio } from "../../radio/radio.ts";
+import { carry, type Given, invitation, type Place } from "../place.ts";
+import { newEther, numberOf, plugRadio } from "../radios.ts";
+
+/** On each machine. */
+const radios = new Map<string, EmulatedRadio>();
+const KEY = "/etc/godwit/radio-godwit.key";
+
+const plugBoth = async (place: Place): Promise<void> => {
+  const ether = newEther(place);
+  for (const [name, roof] of [
+    ["DUN-A", "Dundee roof"],
+    ["LON-B", "London roof"],
+  ] as const)
+    radios.set(name, await plugRadio(place.machine(name), ether, { name: roof, region: "UNSET" }));
+};
 
 const stopped = async (place: Place): Promise<void> => await place.machine("LON-B").quit("godwit run");
 
@@ -37,5 +52,22 @@ export const given: Given = {
       stays: { "godwit forward 127": "curl -sf http://127.0.0.1:9000/" },
     },
     { block: "nc 127", typed: async () => "send LON-B ALL WELL\n" },
+    { block: "godwit radio setup\n", given: plugBoth },
+    {
+      block: "godwit radio setup --region",
+      words: () => Promise.resolve({ "<number>": numberOf(radios.get("DUN-A")!) }),
+    },
+    {
+      block: "godwit radio setup --key",
+      given: (place) => Promise.resolve(carry(KEY, place.machine(), place.machine("LON-B"))),
+      words: () => Promise.resolve({ "<number>": numberOf(radios.get("LON-B")!) }),
+    },
+    {
+      block: "godwit radio list",
+      given: async (place) => {
+        for (const name of ["DUN-A", "LON-B"])
+          await place.machine(name).until("godwit radio list | grep -q ready");
+      },
+    },
   ],
 };

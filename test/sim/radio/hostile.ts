@@ -3,11 +3,13 @@
  * open mesh. They are no nodes: whom a session proves is hostile-member.ts.
  */
 import type { Random } from "@godwit/sdk";
+import type { NodeId } from "../../../runtime/kernel/ids.ts";
 import { networkKeys } from "../../../runtime/link/hello.ts";
 import {
   type ChannelBeacon,
   decodeChannelBeacon,
   encodeChannelBeacon,
+  whoIs,
 } from "../../../runtime/wire/channel-beacon.ts";
 import { NETWORK } from "../node.ts";
 import type { SimTime } from "../time.ts";
@@ -33,6 +35,8 @@ const SHARES = [{ kind: "foreign", part: 1 }] as const;
 const KEY = networkKeys(NETWORK, undefined).beaconKey;
 /** Behind what any node says. */
 export const HIGHEST_NUMBER = 2 ** 48 - 1;
+
+export const nameOf = (id: NodeId): string => whoIs(KEY, id);
 
 export interface Lies {
   readonly everyMs: number;
