@@ -42,6 +42,8 @@ export {
   type ProviderSetup,
   type ServiceSample,
 } from "./conformance/provider.ts";
+export { radioChecks, radioConformance, type RadioSetup } from "./conformance/radio.ts";
+export { FakeRadioDoor, type RadioPacket, type RadioSend } from "./radio-door.ts";
 export { consumerChecks, consumerConformance, type ConsumerSetup } from "./conformance/consumer.ts";
 export { engineChecks, engineConformance, type EngineSetup } from "./conformance/engine.ts";
 export {
