@@ -362,6 +362,27 @@ describe("references", () => {
     expect(near.raw.sent.length).toBe(sent);
   });
 
+  test("whoever waits for an answer to what could not be read waits from when it leaves in full, and it leaves once", async () => {
+    const clock = new ManualClock();
+    const [near, far] = pair(clock);
+    await exchange(clock, near, far, through());
+    near.raw.isCarrying = false;
+    const [first, second] = [newDeparture(), newDeparture()];
+    const left = () => [first.leftAtMs, second.leftAtMs];
+    const sent = near.raw.sent.length;
+    near.session.send(frameOf(through()), first);
+    near.session.send(frameOf(through()), second);
+    first.leftAtMs = 5;
+    second.leftAtMs = 6;
+    // The later copy has an answer of its own.
+    near.raw.receive(compact.encodeUnreadable(1));
+    expect([near.raw.sent.length, ...left()]).toEqual([sent + 2, 5, 6]);
+    near.raw.receive(compact.encodeUnreadable(2));
+    expect([near.raw.sent.length, ...left()]).toEqual([sent + 3, 5, undefined]);
+    near.raw.receive(compact.encodeUnreadable(2));
+    expect(near.raw.sent.length).toBe(sent + 3);
+  });
+
   test("of frames of more than 128 KiB the oldest are not kept, and go in full when they are offered again", async () => {
     const clock = new ManualClock();
     const [near, far] = pair(clock);

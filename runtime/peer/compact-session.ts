@@ -219,7 +219,7 @@ class CompactSession implements Session, Record<keyof Session, unknown> {
     if (this.isReliable) for (const use of uses) use.isProven = true;
     const mayFail = compact.needsReferences(short);
     const kept = mayFail ? frame.slice() : undefined;
-    this.#sent.add({ id: bundle.id, frame: kept, isSettled: false, uses, theirs });
+    this.#sent.add({ id: bundle.id, frame: kept, isSettled: false, uses, theirs, departure });
     return this.over.send(encoded, departure);
   }
 
@@ -254,15 +254,19 @@ class CompactSession implements Session, Record<keyof Session, unknown> {
 
   /** Whatever the far end has of what that bundle referred to, it is told again, once for a bundle. */
   #onUnreadable(frame: Uint8Array): void {
-    const sent = this.#sent.get(compact.decodeUnreadable(frame));
+    const sequence = compact.decodeUnreadable(frame);
+    const sent = this.#sent.get(sequence);
     if (sent === undefined || sent.isSettled) return this.#ignored.add(1, { reason: "sequence" });
     for (const use of sent.uses) use.isProven = false;
     for (const is of sent.theirs) this.#far.forget(is);
     const full = this.#sent.settle(sent);
-    // Of a frame that was not kept the source offers the bundle again.
-    if (full === undefined) return;
+    // Of a frame that was not kept the source offers the bundle again; whether a later copy can be read is said of that one.
+    if (full === undefined || this.#sent.hasNewer(sent.id, sequence)) return;
     this.#repairs.add(1, { end: "sender" });
-    this.#sendBundle(full);
+    const { departure } = sent;
+    // Whoever waits for an answer waits for that to this copy now.
+    if (departure !== undefined) departure.leftAtMs = undefined;
+    this.#sendBundle(full, departure);
   }
 
   #sendAck(frame: Uint8Array, departure?: Departure): boolean {

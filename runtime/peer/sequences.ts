@@ -1,4 +1,5 @@
 /** Which bundles the sequences of a slow link stand for, of the last 128 in each direction. docs/protocol/slow.md "Sequences". */
+import type { Departure } from "../kernel/departure.ts";
 import type { BundleId, NodeId } from "../kernel/ids.ts";
 import { nextSequence, sequenceAge, SEQUENCES_MAX } from "../wire/compact.ts";
 import type { OwnReference } from "./references.ts";
@@ -16,6 +17,13 @@ export interface SentBundle {
   readonly uses: readonly OwnReference[];
   /** Nodes that it named as the far end does. */
   readonly theirs: readonly NodeId[];
+  /** Of whoever waits for its answer. */
+  readonly departure: Departure | undefined;
+}
+
+function isLater(sequence: number, than: number): boolean {
+  const age = sequenceAge(sequence, than);
+  return age > 0 && age < SEQUENCES_MAX;
 }
 
 /** Those of this end. */
@@ -42,6 +50,13 @@ export class SentBundles {
 
   get(sequence: number): SentBundle | undefined {
     return this.#sent.get(sequence);
+  }
+
+  /** Another copy of that bundle was sent after the one of that sequence, and was not answered yet. */
+  hasNewer(id: BundleId, sequence: number): boolean {
+    return [...this.#sent].some(
+      ([other, sent]) => sent.id === id && !sent.isSettled && isLater(other, sequence),
+    );
   }
 
   /** Nothing is to be sent of it any more. The frame, if it is still there. */
