@@ -26,9 +26,12 @@ const CALM_LINK_MS = 400;
 const SLOWNESS_MAX = 4;
 /** Mail goes at the pace of somebody who is not in a hurry: what is asked is whether it still goes. */
 const MAIL_SENDERS = 1;
-/** Mail that arrives, and members that come, of what does without a flood: the crowds themselves need the machine too. */
-const MAIL_SHARE_MIN = 0.1;
-const LINKS_SHARE_MIN = 0.1;
+/**
+ * Mail that arrives, and members that come, of what does without a flood: the crowds themselves need the machine too. Where nothing else runs it is 77 to
+ * 136 % and 58 to 110 %; beside another lane of suites 58 and 31 % were the least.
+ */
+const MAIL_SHARE_MIN = 0.4;
+const LINKS_SHARE_MIN = 0.2;
 
 export type Way = "tcp" | "udp" | "ws";
 
