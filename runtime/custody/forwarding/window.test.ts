@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { newDeparture } from "../../kernel/departure.ts";
+import { type Departure, newDeparture } from "../../kernel/departure.ts";
 import type { BundleId } from "../../kernel/ids.ts";
 import { BundleKind } from "../../wire/bundle.ts";
 import type { Carrier, Holding } from "../context.ts";
@@ -25,12 +25,19 @@ function holding(n: number, sealedBytes = 10): Holding {
   };
 }
 
-const link = { isReliable: true, rttMs: 100, answerMs: 0, isSlow: false };
+const link = {
+  ...{ isReliable: true, rttMs: 100, answerMs: 0, isSlow: false, takes: true },
+  handed: [] as Departure[],
+};
 const carrier = {
   isReliable: () => link.isReliable,
   rttMs: () => link.rttMs,
   answerMs: () => link.answerMs,
   isSlow: () => link.isSlow,
+  send: (_to, _lane, _frame, departure) => {
+    if (link.takes && departure !== undefined) link.handed.push(departure);
+    return link.takes;
+  },
 } as Partial<Carrier> as Carrier;
 
 function windows() {
@@ -50,6 +57,7 @@ describe("room", () => {
         sinceMs: 0,
         sentAtMs: 0,
         departure: newDeparture(),
+        isHanded: true,
         isOffer: false,
       });
     expect([hasRoom(window, 0, false), hasRoom(window, 0, true), isFull(window)]).toEqual([
@@ -122,6 +130,38 @@ describe("what is under way", () => {
       [offered],
       Number.POSITIVE_INFINITY,
     ]);
+  });
+
+  test("is not said again while a copy of before, which was answered meanwhile, waits to leave", () => {
+    const { windows: all } = windows();
+    Object.assign(link, { isReliable: false, answerMs: 30_000 });
+    const frame = new Uint8Array(1);
+    const again = (nowMs: number) => {
+      const each = holding(1);
+      all.launch(each, near, false, nowMs);
+      const isTaken = all.send(near, each, frame);
+      return { each, isTaken };
+    };
+    expect(again(0).isTaken).toBe(true);
+    all.land(near, holding(1).id);
+    expect([again(1_000).isTaken, link.handed.length]).toEqual([true, 1]);
+    // Its answer is waited for from when that leaves.
+    expect(all.takeOverdue(near, 10_000_000).holdings).toEqual([]);
+    link.handed[0]!.leftAtMs = 10_000_000;
+    expect(all.takeOverdue(near, 10_020_000).holdings).toEqual([]);
+    expect(all.takeOverdue(near, 10_070_000).holdings.length).toBe(1);
+    expect([again(10_071_000).isTaken, link.handed.length]).toEqual([true, 2]);
+    // Nor does one count that found no room, or was never handed over.
+    link.handed[1]!.leftAtMs = 10_072_000;
+    all.land(near, holding(1).id);
+    link.takes = false;
+    expect(again(10_073_000).isTaken).toBe(false);
+    all.land(near, holding(1).id);
+    all.launch(holding(1), near, false, 10_074_000);
+    all.land(near, holding(1).id);
+    link.takes = true;
+    expect([again(10_075_000).isTaken, link.handed.length]).toEqual([true, 3]);
+    Object.assign(link, { isReliable: true, answerMs: 0, handed: [] });
   });
 
   test("is overdue after four round trips on an unreliable link, a second at least, three for an offer", () => {

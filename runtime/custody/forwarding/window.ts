@@ -2,7 +2,8 @@
  * What is under way to each neighbour and not yet answered, how much that may be, and how long an answer may take.
  * Knows nothing of queues and routes. docs/protocol/delivery.md "Windows".
  */
-import { type Departure, newDeparture } from "../../kernel/departure.ts";
+import { BoundedMap } from "@godwit/sdk/bounded";
+import { type Departure, isWaiting, newDeparture } from "../../kernel/departure.ts";
 import type { BundleId, NodeId } from "../../kernel/ids.ts";
 import type { Carrier, CustodyLimits, Holding } from "../context.ts";
 import { slowestMs } from "./arriving-places.ts";
@@ -36,6 +37,9 @@ const ROUNDS = 2;
 const LATE_MAX_MS = 3_600_000;
 const LATE_KEPT = 0.75;
 
+/** Copies that leave although they were answered. */
+const LEAVING_MAX = 256;
+
 type ReceiptLimits = Pick<CustodyLimits, "reofferFirstMs" | "reofferCapMs">;
 
 const RECEIPT_SLOW_MAX_MS = 24 * 3_600_000;
@@ -48,6 +52,8 @@ interface Flight {
   /** When it was handed to the neighbour's lanes, or last moved. */
   sentAtMs: number;
   readonly departure: Departure;
+  /** Its frame was taken by the neighbour's lanes, now or as a copy of before that waits to leave. */
+  isHanded: boolean;
   readonly isOffer: boolean;
 }
 
@@ -89,6 +95,11 @@ export class Windows {
   readonly #windows = new Map<NodeId, Window>();
   /** Longest time of late from a frame's leaving to its answer, ms; of neighbours whose answers wait for airtime. */
   readonly #lateMs = new Map<NodeId, number>();
+  /** By neighbour and bundle: whoever gives it here once more need not have it said again. */
+  readonly #leaving = new BoundedMap<string, Departure>({
+    name: "copies that leave although they were answered",
+    max: LEAVING_MAX,
+  });
 
   /** `offerEnded`: an offer is under way no more, for whatever cause. */
   constructor(carrier: Carrier, offerEnded: (to: NodeId, id: BundleId) => void) {
@@ -113,11 +124,14 @@ export class Windows {
   launch(holding: Holding, to: NodeId, isOffer: boolean, nowMs: number): void {
     const window = this.open(to);
     holding.inflightTo = to;
+    const copy = isOffer ? undefined : this.#leaving.get(to + holding.id);
+    const isLeaving = isWaiting(copy);
     window.inflight.set(holding.id, {
       holding,
       sinceMs: nowMs,
       sentAtMs: nowMs,
-      departure: newDeparture(),
+      departure: isLeaving && copy !== undefined ? copy : newDeparture(),
+      isHanded: isLeaving,
       isOffer,
     });
     if (isOffer) {
@@ -128,7 +142,11 @@ export class Windows {
 
   /** Sends what was launched to that neighbour, whole or offered: an answer is waited for from when it leaves. Borrowed. False: there is no room or no link. */
   send(to: NodeId, { id, header }: Holding, frame: Uint8Array): boolean {
-    return this.#carrier.send(to, header.priority, frame, this.get(to)?.inflight.get(id)?.departure);
+    const flight = this.get(to)?.inflight.get(id);
+    if (flight?.isHanded === true) return true;
+    const isTaken = this.#carrier.send(to, header.priority, frame, flight?.departure);
+    if (flight !== undefined) flight.isHanded = isTaken;
+    return isTaken;
   }
 
   /** It is under way to this neighbour no more. A window with nothing in it is gone. */
@@ -137,8 +155,10 @@ export class Windows {
     const flight = window?.inflight.get(id);
     if (window === undefined || flight === undefined) return undefined;
     window.inflight.delete(id);
-    const { holding, isOffer } = flight;
+    const { holding, departure, isHanded, isOffer } = flight;
     holding.inflightTo = undefined;
+    if (isHanded && !isOffer && this.#waitsLong(neighbour) && isWaiting(departure))
+      this.#leaving.renew(neighbour + id, departure);
     if (isOffer) {
       window.offers--;
       window.offeredBytes -= holding.sealedBytes;
