@@ -19,6 +19,7 @@ class Node {
   gateway: number | undefined;
   isKnownByTraffic = false;
   wanted: string | undefined;
+  number = 0;
   readonly needed = new Set<string>();
   readonly name: string;
 
@@ -32,7 +33,7 @@ class Node {
       budget: this.budget,
       keys: () => [key],
       ownName: () => this.name,
-      bootEpoch: () => 5,
+      nextNumber: () => 5 * 2 ** 24 + ++this.number,
       gateway: () => this.gateway,
       isNeeded: (who) => this.needed.has(who),
       isKnownByTraffic: () => this.isKnownByTraffic,

@@ -100,7 +100,7 @@ export class TestChannel {
 
 export class Station {
   readonly address: string;
-  readonly medium: Medium;
+  medium: Medium;
   readonly channel: TestChannel;
   isOn = true;
   /** What others began here. */
@@ -121,8 +121,14 @@ export class Station {
   constructor(channel: TestChannel, address: string) {
     this.channel = channel;
     this.address = address;
+    this.medium = this.newMedium();
+  }
+
+  /** As of a radio that was away. */
+  newMedium(): Medium {
+    const { channel } = this;
     const utilisation = () => this.utilisation;
-    this.medium = {
+    return {
       name: "radio",
       rateBitsPerSecond: RATE_BITS,
       airtimeMs: (bytes) => channel.costMs(bytes),
