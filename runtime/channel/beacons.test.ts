@@ -218,6 +218,18 @@ test("where the channel is too busy for beacons only whoever wants somebody asks
   expect(asker.counts["asked"] ?? 0).toBe(ended ?? 0);
 });
 
+test("where the channel admits neither presence nor text who asks for somebody, and who answers, is heard all the same", async () => {
+  const { nodes, hours } = world(2);
+  const [asker, meant] = nodes as [Node, Node];
+  for (const { station } of nodes) Object.assign(station, { foreignUtilisation: 0.6, admits: 0 });
+  await hours(3);
+  expect(nodes.map(({ sent, heard }) => sent + heard)).toEqual([0, 0]);
+  asker.wanted = meant.name;
+  await hours(2);
+  expect(nodes.map(({ heard }) => heard)).toEqual([1, 1]);
+  expect([asker.counts["asked"], meant.counts["answered"]]).toEqual([2, 2]);
+});
+
 test("a flood of questions makes nobody say more than one answer in its time", async () => {
   const { clock, nodes } = world(2);
   const [victim, liar] = nodes as [Node, Node];

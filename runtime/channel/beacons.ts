@@ -14,6 +14,7 @@ import {
   decodeChannelBeacon,
   encodeChannelBeacon,
 } from "../wire/channel-beacon.ts";
+import { ALARM, PRESENCE } from "../wire/urgency.ts";
 import { Earshot, type Heard } from "./earshot.ts";
 import { BEACON_MAX_MS, BEACON_MIN_MS } from "./presence.ts";
 
@@ -245,7 +246,7 @@ export class Beacons {
     const who = ownName(key);
     const said = gateway();
     const beacon = { who, number: nextNumber(), gateway: said, earshot: this.earshot.sumWith(who), asks };
-    if (!medium.broadcast(encodeChannelBeacon(key, beacon))) {
+    if (!medium.broadcast(encodeChannelBeacon(key, beacon), isUrgent ? ALARM : PRESENCE)) {
       budget.charge(-costMs, "beacons");
       count("no_airtime");
       return false;

@@ -7,6 +7,7 @@ import type { Medium, MediumHeard, MetricCounter, PluginContext, Urgency } from 
 import { z } from "zod";
 import { godwitError } from "../../kernel/errors.ts";
 import { TokenBucket } from "../../kernel/backoff.ts";
+import { PRESENCE } from "../../wire/urgency.ts";
 import type { Calls } from "../frames/calls.ts";
 import { AIRTIME_STEPS_MAX, airtimeOf, factsIssue, type MediumFacts } from "../frames/medium.ts";
 import { parseJson } from "../frames/parse.ts";
@@ -20,8 +21,8 @@ const BROADCAST_TIMEOUT_MS = 60_000;
 
 const costs = z.array(z.number().positive().max(AIRTIME_MS_MAX)).min(1).max(AIRTIME_STEPS_MAX);
 const share = z.number().min(0).max(1);
-const urgency = z.union([z.literal(0), z.literal(1), z.literal(2), z.literal(3), z.literal(4)]);
-const now = { utilisation: share, ownShare: share.exactOptional(), admits: urgency.exactOptional() };
+const urgencies = z.union([z.literal(0), z.literal(1), z.literal(2), z.literal(3), z.literal(4)]);
+const now = { utilisation: share, ownShare: share.exactOptional(), admits: urgencies.exactOptional() };
 export const mediumSchema = z.object({
   rateBitsPerSecond: z.number().positive().max(1e12),
   broadcastBytesMax: z.number().int().min(40).max(65_535),
@@ -89,12 +90,16 @@ export class RemoteMedium implements Medium {
   }
 
   /** One at a time is on its way there; what the plugin then does not take is lost, as what nobody hears. */
-  broadcast(bytes: Uint8Array): boolean {
+  broadcast(bytes: Uint8Array, urgency?: Urgency): boolean {
     if (this.#isAsking || bytes.length > this.broadcastBytesMax || this.#calls.closedBy !== undefined)
       return false;
+    if ((urgency ?? PRESENCE) > this.admits) return false;
     this.#isAsking = true;
     void this.#calls
-      .ask("medium.broadcast", {}, () => {}, { bytes, timeoutMs: BROADCAST_TIMEOUT_MS })
+      .ask("medium.broadcast", urgency === undefined ? {} : { urgency }, () => {}, {
+        bytes,
+        timeoutMs: BROADCAST_TIMEOUT_MS,
+      })
       .catch(() => {})
       .finally(() => {
         this.#isAsking = false;
