@@ -7,7 +7,6 @@ import type { Medium, MediumHeard, MetricCounter, PluginContext, Urgency } from 
 import { z } from "zod";
 import { godwitError } from "../../kernel/errors.ts";
 import { TokenBucket } from "../../kernel/backoff.ts";
-import { PRESENCE } from "../../wire/urgency.ts";
 import type { Calls } from "../frames/calls.ts";
 import { AIRTIME_STEPS_MAX, airtimeOf, factsIssue, type MediumFacts } from "../frames/medium.ts";
 import { parseJson } from "../frames/parse.ts";
@@ -18,6 +17,8 @@ const AIRTIME_MS_MAX = 600_000;
 const HEARD = { perSecond: 16, burst: 64 } as const;
 /** What waits longer than this to be taken was not. */
 const BROADCAST_TIMEOUT_MS = 60_000;
+/** What is said to all without a word of what it is for. */
+const PRESENCE: Urgency = 3;
 
 const costs = z.array(z.number().positive().max(AIRTIME_MS_MAX)).min(1).max(AIRTIME_STEPS_MAX);
 const share = z.number().min(0).max(1);
