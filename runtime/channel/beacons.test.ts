@@ -191,6 +191,17 @@ test("invented names come at a pace, and push out invented names", () => {
   expect(table.get(nameOf(499))).toBeDefined();
 });
 
+test("invented names take nobody's turn whom mail waits for", () => {
+  const needed = new Set([nameOf(1)]);
+  const { clock, table } = earshot(needed);
+  for (let i = 2; i < 100; i++) table.hear(said(nameOf(i), 1), "radio://2");
+  expect(table.all.length).toBe(16);
+  expect(table.hear(said(nameOf(1), 1), "radio://1")).toBe("new");
+  // Nor does it take one of theirs.
+  clock.jumpTo(60_000);
+  expect(table.hear(said(nameOf(100), 1), "radio://2")).toBe("new");
+});
+
 test("where the channel is too busy for beacons only whoever wants somebody asks, seldom, and only who is meant answers", async () => {
   const { nodes, hours } = world(5);
   const [asker, meant, other, gateway, second] = nodes as [Node, Node, Node, Node, Node];
