@@ -100,6 +100,8 @@ class SharedChannels implements Channels {
   /** Times that each was asked for. */
   readonly #stuck = new BoundedMap<NodeId, number>({ name: "nodes asked for on channels", max: STUCK_MAX });
   #awaitsNames = (): boolean => false;
+  /** Of all channels together: a radio that was away comes back as another medium, to those who heard it before. */
+  #beaconNumber = 0;
   #needed = new Set<string>();
   #seekCalls = 0;
   #isSeeking = false;
@@ -150,7 +152,7 @@ class SharedChannels implements Channels {
         clock,
         random,
         budget,
-        bootEpoch: () => kept.boot.bootEpoch,
+        nextNumber: () => kept.boot.bootEpoch * 2 ** 24 + ++this.#beaconNumber,
         keys: () => this.#keys,
         ownName: (key) => this.#namesOf(deps.identity.id).find(([of]) => of === key)![1],
         gateway: () => this.#gateway,
