@@ -89,6 +89,27 @@ describe("without a gateway", () => {
     expect(asker.questions.openCount).toBe(0);
   });
 
+  test("a neighbour's question goes to the next that can be asked when one knows nothing, about a node as about a name", async () => {
+    for (const about of [name("LON-B"), node(far.id)]) {
+      const asker = alone();
+      const asked = { ...about, wantsProof: false, hopsLeft: 3 };
+      const [leaf, knowing] = [west, identityOf(905).id];
+      asker.neighbours = [leaf, east, knowing];
+      asker.questions.askOn(east, asked);
+      asker.told(leaf, none(about.subject));
+      expect(asker.sent.map(({ to }) => to)).toEqual([leaf, knowing]);
+      // All know nothing: it rests until it is said again.
+      asker.told(knowing, none(about.subject));
+      await asker.clock.advance(ANSWER_FIRST_MS * 2);
+      expect([asker.sent.length, asker.questions.openCount]).toEqual([2, 1]);
+      asker.questions.askOn(east, asked);
+      asker.told(leaf, none(about.subject));
+      asker.told(knowing, record());
+      expect(asker.sent.map(({ to }) => to)).toEqual([leaf, knowing, leaf, knowing]);
+      expect([asker.questions.openCount, asker.known.records.count]).toEqual([0, 1]);
+    }
+  });
+
   test("own mail goes on with a question of others, and counts as its own", () => {
     const asker = alone();
     asker.questions.askOn(east, asks(1));

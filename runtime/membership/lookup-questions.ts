@@ -278,7 +278,8 @@ export class LookupQuestions {
     if (subject.kind === "node") {
       // Nothing newer is news as well.
       records.confirm(subject.id, runMs());
-      if (question.address === undefined) return void this.#open.delete(subjectKey(subject));
+      if (question.address === undefined && !isForOthersAlone(question))
+        return void this.#open.delete(subjectKey(subject));
     }
     const isLast = this.#nextGateway(question) === undefined;
     question.isAskedAnew = !isLast;
