@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { briefOf } from "../identity/brief.ts";
 import { verifySignature } from "../identity/keys.ts";
 import { decodeRecord, encodeRevocation, signName } from "../identity/record.ts";
+import type { Lookup } from "../wire/lookup-messages.ts";
 import {
   ANSWER_CAP_MS,
   ANSWER_FIRST_MS,
@@ -89,6 +90,27 @@ describe("without a gateway", () => {
     expect(asker.questions.openCount).toBe(0);
   });
 
+  test("a neighbour's question goes to the next that can be asked when one knows nothing, about a node as about a name", async () => {
+    for (const about of [name("LON-B"), node(far.id)]) {
+      const asker = alone();
+      const asked = { ...about, wantsProof: false, hopsLeft: 3 };
+      const [leaf, knowing] = [west, identityOf(905).id];
+      asker.neighbours = [leaf, east, knowing];
+      asker.questions.askOn(east, asked);
+      asker.told(leaf, none(about.subject));
+      expect(asker.sent.map(({ to }) => to)).toEqual([leaf, knowing]);
+      // All know nothing: it rests until it is said again.
+      asker.told(knowing, none(about.subject));
+      await asker.clock.advance(ANSWER_FIRST_MS * 2);
+      expect([asker.sent.length, asker.questions.openCount]).toEqual([2, 1]);
+      asker.questions.askOn(east, asked);
+      asker.told(leaf, none(about.subject));
+      asker.told(knowing, record());
+      expect(asker.sent.map(({ to }) => to)).toEqual([leaf, knowing, leaf, knowing]);
+      expect([asker.questions.openCount, asker.known.records.count]).toEqual([0, 1]);
+    }
+  });
+
   test("own mail goes on with a question of others, and counts as its own", () => {
     const asker = alone();
     asker.questions.askOn(east, asks(1));
@@ -96,6 +118,67 @@ describe("without a gateway", () => {
     expect(asker.questions.openCount).toBe(1);
     asker.told(west, record());
     expect([asker.questions.openCount, asker.awaited.size]).toEqual([0, 0]);
+  });
+
+  test("own mail asks a neighbour that once asked for the same when no other is left", () => {
+    const asker = alone();
+    asker.questions.askOn(east, asks(3));
+    asker.wants("LON-B");
+    asker.neighbours = [east];
+    asker.questions.onGone(west);
+    expect(asker.sent.map(({ to }) => to)).toEqual([west, east]);
+    asker.told(east, record());
+    expect(asker.awaited.size).toBe(0);
+  });
+
+  test("own mail asks one that asks for the same without end, when another keeps silent", async () => {
+    const asker = alone();
+    asker.wants("LON-B");
+    for (let i = 0; i < 40; i++) {
+      await asker.clock.advance(95_000);
+      asker.questions.askOn(west, asks(3));
+    }
+    const asked = asker.sent.map(({ to }) => to);
+    expect(asked.slice(0, 4)).toEqual([east, west, east, west]);
+  });
+
+  test("own mail that comes to wait for what a neighbour asked is asked for within minutes", async () => {
+    const asker = alone();
+    asker.questions.askOn(east, asks(1));
+    await asker.clock.advance(200_000);
+    asker.wants("LON-B");
+    expect(asker.sent.map(({ to, frame }) => [to, frame.hopsLeft])).toEqual([
+      [west, undefined],
+      [east, HOPS],
+    ]);
+  });
+
+  test("two whose own mail waits for the same do not hurry each other, however slow the way", async () => {
+    const asked = async (delayMs: number | undefined) => {
+      const both = [alone(), alone()] as const;
+      const arrivals: { atMs: number; at: 0 | 1; lookup: Lookup }[] = [];
+      let nowMs = 0;
+      const read = [0, 0];
+      for (const asker of both) asker.wants("LON-B");
+      for (; nowMs < 3 * 3_600_000; nowMs += 5_000) {
+        for (const from of [0, 1] as const) {
+          await both[from].clock.advance(5_000);
+          for (; read[from]! < both[from].sent.length; read[from]!++) {
+            const { to, frame } = both[from].sent[read[from]!]!;
+            if (to === west) both[from].told(west, none());
+            else if (delayMs !== undefined)
+              arrivals.push({ atMs: nowMs + delayMs, at: from === 0 ? 1 : 0, lookup: frame });
+          }
+        }
+        while (arrivals.length > 0 && arrivals[0]!.atMs <= nowMs) {
+          const { at, lookup } = arrivals.shift()!;
+          both[at].questions.askOn(east, lookup);
+        }
+      }
+      return both[0].sent.filter(({ to }) => to === east).length;
+    };
+    // East of each is the other; west knows nothing.
+    expect(await asked(100_000)).toBeLessThan(2 * (await asked(undefined)));
   });
 
   test("however much neighbours ask, few are asked on", async () => {

@@ -103,7 +103,7 @@ interface Question {
   /** They know nothing, since the last pause. */
   readonly empty: Set<NodeId>;
   rounds: number;
-  /** Neighbours that asked for it: they are not asked. */
+  /** Neighbours that asked for it: they are asked for own mail alone. */
   readonly askers: Set<NodeId>;
   /** When one of them asked last, and whether that was not asked on yet. */
   onAtMs: number;
@@ -174,6 +174,9 @@ export class LookupQuestions {
   }
 
   #askAnew(question: Question): void {
+    const next = this.#nextGateway(question);
+    // Only own mail asks who asks, and at its own pace: two that hurry each other would do so without end.
+    if (next === undefined || question.askers.has(next)) return;
     question.isAskedAnew = true;
     question.dueAtMs = Math.min(question.dueAtMs, this.#nowMs);
   }
@@ -252,7 +255,13 @@ export class LookupQuestions {
   #openOne(subject: Subject, address: string | undefined, newerThan: number | undefined): void {
     const key = subjectKey(subject);
     const held = this.#open.get(key);
-    if (held !== undefined) return void (held.address ??= address);
+    if (held !== undefined) {
+      const rests = isForOthersAlone(held) && held.awaiting === undefined;
+      held.address ??= address;
+      if (rests && address !== undefined)
+        held.dueAtMs = Math.min(held.dueAtMs, held.askedAtMs + ANSWER_FIRST_MS);
+      return;
+    }
     if (this.#open.size >= QUESTIONS_MAX) return;
     this.#open.set(key, {
       ...{ subject, address, newerThan, tries: 0, rounds: 0, dueAtMs: this.#nowMs },
@@ -278,7 +287,8 @@ export class LookupQuestions {
     if (subject.kind === "node") {
       // Nothing newer is news as well.
       records.confirm(subject.id, runMs());
-      if (question.address === undefined) return void this.#open.delete(subjectKey(subject));
+      if (question.address === undefined && !isForOthersAlone(question))
+        return void this.#open.delete(subjectKey(subject));
     }
     const isLast = this.#nextGateway(question) === undefined;
     question.isAskedAnew = !isLast;
@@ -415,9 +425,14 @@ export class LookupQuestions {
     return true;
   }
 
-  /** One that has not said that it knows nothing: behind the one that was asked last, in their order. */
-  #nextGateway({ askedLast, empty, askers }: Question): NodeId | undefined {
-    const all = this.#targets.filter((id) => !askers.has(id) && this.#deps.answers(id));
+  /**
+   * One that has not said that it knows nothing: behind the one that was asked last, in their order. Who asked for it may hear of it elsewhere, or know and
+   * ask all the same: mail of this node's own does not do without that neighbour.
+   */
+  #nextGateway({ address, askedLast, empty, askers }: Question): NodeId | undefined {
+    const all = this.#targets.filter(
+      (id) => (address !== undefined || !askers.has(id)) && this.#deps.answers(id),
+    );
     const at = askedLast === undefined ? -1 : all.indexOf(askedLast);
     return [...all.slice(at + 1), ...all.slice(0, at + 1)].find((id) => !empty.has(id));
   }
