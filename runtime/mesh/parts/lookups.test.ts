@@ -95,8 +95,8 @@ test("what a neighbour asks is asked on from its own part of the airtime", async
   const paid: unknown[][] = [];
   const take = mesh.router.takeAirtime.bind(mesh.router);
   mesh.router.takeAirtime = (to, bytes, ...how) => (paid.push([to, ...how]), take(to, bytes, ...how));
-  const sessions = [asking, asked].map((far) => {
-    const session = neighbour(clock, mesh, made.identity.id, far, "slow");
+  const sessions = [asking, asked].map((who) => {
+    const session = neighbour(clock, mesh, made.identity.id, who, "slow");
     Object.assign(session, { version: 2 });
     session.receive(encodeBeacon({ seqno: 1, hasProof: true, gatewayMetric: undefined }));
     return session;
