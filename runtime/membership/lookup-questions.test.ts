@@ -9,6 +9,7 @@ import {
   ASKED_AT_ONCE,
   HOPS,
   NOTHING_FIRST_MS,
+  ON_EACH_MAX,
   ON_MAX,
   QUESTIONS_MAX,
   RECORD_FRESH_MS,
@@ -192,6 +193,98 @@ describe("without a gateway", () => {
       expect(asker.questions.openCount).toBeLessThanOrEqual(ON_MAX);
     }
     expect(taken).toBeLessThanOrEqual(8 + 40_000 / 30);
+  });
+});
+
+describe("what neighbours ask beside this node's own mail", () => {
+  const [east, west, hub] = [identityOf(903).id, identityOf(904).id, identityOf(905).id];
+  const asks = (text: string) => ({ ...name(text), wantsProof: false, hopsLeft: 3 });
+  const alone = () => {
+    const asker = new Asker();
+    asker.gateways = [];
+    asker.neighbours = [hub, east, west];
+    return asker;
+  };
+
+  test("is asked on no oftener for being said again", async () => {
+    const asker = alone();
+    asker.neighbours = Array.from({ length: 20 }, (_, i) => identityOf(910 + i).id);
+    for (let n = 0; n < 7_200 / 5; n++) {
+      asker.questions.askOn(east, asks(`L${n % 18}-B`));
+      await asker.clock.advance(5_000);
+    }
+    expect(asker.sent.length).toBeLessThanOrEqual(8 + 7_200 / 30);
+    expect(asker.sent.length).toBeGreaterThan(ON_EACH_MAX);
+  });
+
+  test("takes its turn once, however often it is said again before there is airtime for it", async () => {
+    const asker = alone();
+    asker.hasAirtime = false;
+    for (let n = 0; n < 100; n++) {
+      asker.questions.askOn(east, asks("LON-A"));
+      await asker.clock.advance(5_000);
+    }
+    for (let n = 0; n < 8; n++) expect(asker.questions.askOn(west, asks(`PAR-${n}`))).toBe(true);
+    await asker.clock.advance(910_000);
+    expect(asker.questions.openCount).toBe(0);
+  });
+
+  test("takes no more places of one neighbour than it is told answers for, and leaves others theirs", async () => {
+    const asker = alone();
+    for (let n = 0; n < 200; n++) {
+      asker.questions.askOn(east, asks(`L${n % 40}-B`));
+      await asker.clock.advance(5_000);
+    }
+    expect(asker.questions.openCount).toBe(ON_EACH_MAX);
+    await asker.clock.advance(30_000);
+    expect(asker.questions.askOn(west, asks("PAR-A"))).toBe(true);
+    expect(asker.questions.askOn(east, asks("PAR-A"))).toBe(false);
+  });
+
+  test("is paid from the part of who asked, whoever of them has some left; own mail's is not", async () => {
+    const asker = alone();
+    asker.wants("LON-A");
+    asker.questions.askOn(east, asks("LON-B"));
+    expect(asker.payers).toEqual([undefined, east]);
+    asker.spent.add(east);
+    asker.questions.askOn(east, asks("LON-C"));
+    asker.questions.askOn(west, asks("LON-D"));
+    expect(asker.payers).toEqual([undefined, east, west]);
+    asker.questions.askOn(west, asks("LON-C"));
+    expect(asker.payers.slice(3)).toEqual([west]);
+    expect(asker.sent.map(({ frame }) => frame.subject)).toEqual(
+      ["LON-A", "LON-B", "LON-D", "LON-C"].map((text) => name(text).subject),
+    );
+  });
+
+  test("holds no place of own mail's, and leaves first when there is airtime for one", async () => {
+    const asker = alone();
+    for (const text of ["A", "B", "C", "D"]) asker.questions.askOn(east, asks(`LON-${text}`));
+    expect(asker.sent).toHaveLength(ASKED_AT_ONCE);
+    asker.questions.askOn(east, asks("LON-E"));
+    asker.wants("PAR-A");
+    expect(asker.sent.slice(ASKED_AT_ONCE).map(({ frame }) => frame.subject)).toEqual([
+      name("PAR-A").subject,
+    ]);
+
+    const poor = alone();
+    poor.hasAirtime = false;
+    for (const text of ["A", "B"]) poor.questions.askOn(east, asks(`LON-${text}`));
+    poor.wants("PAR-A");
+    poor.hasAirtime = true;
+    await poor.clock.advance(10_000);
+    expect(poor.sent.map(({ frame }) => frame.subject)).toEqual(
+      ["PAR-A", "LON-A", "LON-B"].map((text) => name(text).subject),
+    );
+
+    // A small frame would always find some.
+    poor.spent.add(undefined);
+    poor.wants("PAR-B");
+    poor.questions.askOn(east, asks("LON-C"));
+    expect(poor.sent).toHaveLength(3);
+    poor.spent.clear();
+    await poor.clock.advance(10_000);
+    expect(poor.sent.slice(3).map(({ frame }) => frame.subject)).toEqual([name("PAR-B").subject]);
   });
 });
 
