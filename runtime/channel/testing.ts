@@ -110,7 +110,7 @@ export class Station {
   airtimeMs = 0;
   /** Added to what is measured, 0 to 1. */
   foreignUtilisation = 0;
-  /** Of what is said to all alone. */
+  /** Of what is said to all, and by the node itself of all else. */
   admits: Urgency = 4;
   heardAll: MediumHeard = () => {};
   readonly #queue: { readonly frame: Frame; readonly left: () => void }[] = [];
@@ -130,12 +130,16 @@ export class Station {
   newMedium(): Medium {
     const { channel } = this;
     const utilisation = () => this.utilisation;
+    const admits = () => this.admits;
     return {
       name: "radio",
       rateBitsPerSecond: RATE_BITS,
       airtimeMs: (bytes) => channel.costMs(bytes),
       get utilisation() {
         return utilisation();
+      },
+      get admits() {
+        return admits();
       },
       broadcastBytesMax: MTU,
       broadcast: (bytes, urgency) => this.broadcast(bytes, urgency),

@@ -147,6 +147,29 @@ test("a radio that was away is heard again at once: its beacons have larger numb
   await world.stop();
 });
 
+for (const isLinked of [true, false])
+  test(`mail that came while a channel was busy for seconds goes once it is not, ${isLinked ? "over a link that is there" : "by the link that it needs"}`, async () => {
+    const world = new ChannelWorld(19);
+    const [a, b] = await nodesOn(world, 2);
+    await world.hours(3);
+    introduce(a!, b!);
+    if (isLinked) {
+      await world.send(a!, b!);
+      await world.hours(1);
+    }
+    const before = deliveredTo(b!);
+    await world.clock.advance(5_000);
+    a!.station.admits = 0;
+    await world.clock.advance(1_000);
+    await world.send(a!, b!);
+    await world.clock.advance(6_000);
+    expect([deliveredTo(b!), peersOf(a!)]).toEqual([before, isLinked ? 1 : 0]);
+    a!.station.admits = 4;
+    await world.clock.advance(90_000);
+    expect(deliveredTo(b!)).toBe(before + 1);
+    await world.stop();
+  });
+
 test("of two meshes on one channel neither hears the other, links with it or gives way to its names", async () => {
   const world = new ChannelWorld(6);
   const ours = await nodesOn(world, 3);
