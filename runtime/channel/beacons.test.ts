@@ -19,6 +19,7 @@ class Node {
   gateway: number | undefined;
   isKnownByTraffic = false;
   wanted: string | undefined;
+  readonly asked: string[] = [];
   number = 0;
   readonly needed = new Set<string>();
   readonly name: string;
@@ -42,6 +43,7 @@ class Node {
       look() {},
       linkedUnheard: () => 0,
       wanted: () => this.wanted,
+      asked: (who) => this.asked.push(who),
       count: (outcome) => (this.counts[outcome] = (this.counts[outcome] ?? 0) + 1),
     });
   }
@@ -239,6 +241,19 @@ test("where the channel admits neither presence nor text who asks for somebody, 
   await hours(2);
   expect(nodes.map(({ heard }) => heard)).toEqual([1, 1]);
   expect([asker.counts["asked"], meant.counts["answered"]]).toEqual([2, 2]);
+});
+
+test("a question counts as asked when it has left, and not while there is no airtime for it", async () => {
+  const { nodes, hours } = world(2);
+  const [asker, meant] = nodes as [Node, Node];
+  asker.station.foreignUtilisation = 0.3;
+  asker.wanted = meant.name;
+  asker.budget.charge(asker.budget.savedMs + 20_000, "other");
+  await hours(0.5);
+  expect([asker.asked, asker.counts["no_airtime"]! > 10]).toEqual([[], true]);
+  await hours(2);
+  expect(asker.asked.length).toBeGreaterThan(0);
+  expect(asker.asked).toEqual(Array(asker.counts["asked"]).fill(meant.name));
 });
 
 test("a flood of questions makes nobody say more than one answer in its time", async () => {

@@ -61,6 +61,8 @@ export interface BeaconsDeps {
   look(): void;
   /** Whom mail of this node waits for, by his name, and nobody leads to him; asked where it would be said at once. Undefined: nobody. */
   wanted(): string | undefined;
+  /** A question for that name has left. */
+  asked(who: string): void;
   /** Nodes that are there by their links, although no beacon of theirs is known. */
   linkedUnheard(): number;
   count(
@@ -174,8 +176,10 @@ export class Beacons {
   #sayUrgently(asks: string | undefined): void {
     const isAsking = asks !== undefined;
     if (!this.#mayBeUrgent(isAsking) || !this.#send(asks, true)) return;
-    if (isAsking) this.#askedAtMs = this.#deps.clock.monotonicMs();
-    else this.#answeredAtMs = this.#deps.clock.monotonicMs();
+    if (isAsking) {
+      this.#askedAtMs = this.#deps.clock.monotonicMs();
+      this.#deps.asked(asks);
+    } else this.#answeredAtMs = this.#deps.clock.monotonicMs();
     this.#deps.count(isAsking ? "asked" : "answered");
   }
 

@@ -170,6 +170,29 @@ for (const isLinked of [true, false])
     await world.stop();
   });
 
+test("a node that is away is asked for sixteen times in a day, however much mail comes for it", async () => {
+  const world = new ChannelWorld(20);
+  const [a, b] = await nodesOn(world, 2);
+  b!.station.isOn = false;
+  a!.station.foreignUtilisation = 0.3;
+  introduce(a!, b!);
+  let asked = 0;
+  world.channel.station().heardAll = (_, bytes) => {
+    if (decodeChannelBeacon([NETWORK_KEY], bytes)?.asks !== undefined) asked++;
+  };
+  const mailFor = async (hours: number) => {
+    for (let hour = 0; hour < hours; hour++) {
+      await world.send(a!, b!);
+      await world.hours(1);
+    }
+  };
+  await mailFor(23);
+  expect(asked).toBe(16);
+  await mailFor(24);
+  expect(asked).toBe(32);
+  await world.stop();
+});
+
 test("of two meshes on one channel neither hears the other, links with it or gives way to its names", async () => {
   const world = new ChannelWorld(6);
   const ours = await nodesOn(world, 3);

@@ -5,6 +5,7 @@
  */
 import type { Medium, Urgency } from "@godwit/sdk";
 import { BoundedMap } from "@godwit/sdk/bounded";
+import { Asks } from "../../channel/asks.ts";
 import { Beacons } from "../../channel/beacons.ts";
 import type { Channels } from "../../channel/channels.ts";
 import type { Heard, Place } from "../../channel/earshot.ts";
@@ -25,9 +26,6 @@ const WANTS_MAX = 1_024;
 /** Places on channels that were dialled. */
 const TRIED_MAX = 1_024;
 const NAMES_MAX = 4_096;
-/** Nodes that mail has no way to, and how often one is asked for on a channel that is too busy for beacons before mail for it must come anew. */
-const STUCK_MAX = 64;
-const ASKS_MAX = 16;
 /** A place is wanted for so long once there is a reason, ms. */
 const WANTED_MS = 900_000;
 /** Longest pause between calls to a place that leads nowhere, in times of that: where a newer beacon came since, and where none did. */
@@ -95,8 +93,7 @@ class SharedChannels implements Channels {
     name: "calls on channels",
     max: WANTS_MAX,
   });
-  /** Times that each was asked for. */
-  readonly #stuck = new BoundedMap<NodeId, number>({ name: "nodes asked for on channels", max: STUCK_MAX });
+  readonly #asks: Asks;
   #awaitsNames = (): boolean => false;
   /** Of all channels together: a radio that was away comes back as another medium, to those who heard it before. */
   #beaconNumber = 0;
@@ -115,6 +112,7 @@ class SharedChannels implements Channels {
       const tried = this.#tried.get(endpoint);
       return tried?.isForMail === true && clock.monotonicMs() - tried.atMs < OWED_FOR_MS;
     };
+    this.#asks = new Asks(clock);
     this.#held = new HeldMail({
       clock,
       media: () => this.#channels.keys(),
@@ -165,6 +163,7 @@ class SharedChannels implements Channels {
         passedOver: (heard) => this.#onWanted(medium, heard),
         look: () => this.#look(medium),
         wanted: () => this.#wanted(medium),
+        asked: (who) => this.#onAsked(who),
         linkedUnheard: () => this.#linkedUnheard(medium),
         count: (outcome) => this.#counts.add(1, { outcome }),
       }),
@@ -224,7 +223,7 @@ class SharedChannels implements Channels {
     const busy = [...this.#channels.keys()].filter(({ admits = urgency }) => urgency > admits);
     for (const medium of busy) this.#held.note(medium, urgency);
     if (busy.length < this.#channels.size) {
-      if (!this.#stuck.has(id)) this.#stuck.set(id, 0);
+      this.#asks.add(id);
       this.#seek(true);
     }
     return isHeard;
@@ -247,7 +246,7 @@ class SharedChannels implements Channels {
     });
     for (const [, name] of this.#namesOf(link.session.remote)) beacons?.earshot.noteSession(name);
     this.#wants.delete(link.session.remote);
-    this.#stuck.delete(link.session.remote);
+    this.#asks.delete(link.session.remote);
     this.#tried.delete(link.session.remoteEndpoint);
   }
 
@@ -333,7 +332,7 @@ class SharedChannels implements Channels {
         return mesh.custody.onRoute(id);
       }
     if ([...heard.places.values()].some(({ gateway }) => gateway !== undefined))
-      this.#seek(this.#stuck.size > 0 || this.#awaitsNames());
+      this.#seek(this.#asks.areLeft || this.#awaitsNames());
   }
 
   /** Whom to ask for there: of those that nothing leads to whoever was asked for least, and without one, where mail is for a name, a gateway. */
@@ -341,22 +340,21 @@ class SharedChannels implements Channels {
     const { mesh } = this.#context;
     const earshot = this.#channels.get(medium)?.beacons.earshot;
     if (earshot === undefined) return undefined;
-    let wanted: NodeId | undefined;
-    for (const [id, times] of this.#stuck) {
-      if (mesh.peers.get(id) !== undefined || mesh.router.reachable(id) || times >= ASKS_MAX)
-        this.#stuck.delete(id);
-      else if (!this.#namesOf(id).some(([, name]) => earshot.get(name) !== undefined))
-        if (wanted === undefined || times < this.#stuck.get(wanted)!) wanted = id;
-    }
-    if (wanted !== undefined) {
-      this.#stuck.renew(wanted, this.#stuck.get(wanted)! + 1);
-      return this.#namesOf(wanted)[0]![1];
-    }
+    for (const id of this.#asks.ids)
+      if (mesh.peers.get(id) !== undefined || mesh.router.reachable(id)) this.#asks.delete(id);
+    const wanted = this.#asks.least(
+      (id) => !this.#namesOf(id).some(([, name]) => earshot.get(name) !== undefined),
+    );
+    if (wanted !== undefined) return this.#namesOf(wanted)[0]![1];
     // One that was called in vain may be none.
     const hearsGateway = this.#gatewaysHeard.some(
       ([{ from }, { medium: on }]) => on === medium && !this.#tried.has(from),
     );
     return this.#lacksGateway && !hearsGateway && this.#awaitsNames() ? ANY_GATEWAY : undefined;
+  }
+
+  #onAsked(who: string): void {
+    for (const id of this.#asks.ids) if (this.#isNameOf(who, id)) this.#asks.note(id);
   }
 
   /** Where the node itself says that it is on the channel, where its last beacon came from, and wherever else its name was said. */
