@@ -123,7 +123,17 @@ export const radioConfig = z
           code: "custom",
           message:
             'expected the place of a radio, like "serial:/dev/serial/by-id/usb-..." or "tcp://192.0.2.7", or of what is heard: "udp://224.0.0.69", "mqtts://broker.example"',
-          input: value,
+          // Errors end up in logs.
+          ...(value.includes("@")
+            ? {
+                params: {
+                  isSecret: true,
+                  found: "a place with a user or a password in it (not shown)",
+                  suggestion: "user and password have keys of their own",
+                },
+                input: "[secret]",
+              }
+            : { input: value }),
         });
         return z.NEVER;
       }),

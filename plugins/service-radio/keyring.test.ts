@@ -183,6 +183,17 @@ describe("keys that nodes say are theirs", () => {
     expect(faults).toEqual(["key_changed", "key_changed"]);
   });
 
+  test("stay while the node is heard, however many others are told of; who was silent for longest is forgotten first", () => {
+    const { keyring, read } = ring({});
+    const key = (n: number) => new Uint8Array(32).fill(n % 256);
+    read(nodeInfo(number, proven));
+    read(nodeInfo(7, PKC.theirs));
+    for (let n = 0; n < 998; n++) read(nodeInfo(1_000 + n, key(n)));
+    read(nodeInfo(number, proven));
+    read(nodeInfo(5_000, key(1)));
+    expect([keyring.proofOf(number), keyring.proofOf(7)]).toEqual(["key", "unknown"]);
+  });
+
   test("of another length are none", () => {
     const { keyring, faults, read } = ring({});
     for (const length of [0, 31, 33]) read(nodeInfo(number, new Uint8Array(length)));

@@ -80,7 +80,11 @@ export class Keyring {
     const isProven = proof === "key";
     const known = this.#keys.get(number);
     if (known !== undefined) {
-      if (Buffer.compare(known.publicKey, publicKey) === 0) return undefined;
+      if (Buffer.compare(known.publicKey, publicKey) === 0) {
+        // Who is heard keeps its place.
+        this.#keys.renew(number, known);
+        return undefined;
+      }
       if (known.isProven || !isProven) return "key_changed";
     }
     this.#keys.renew(number, { publicKey: publicKey.slice(), isProven });

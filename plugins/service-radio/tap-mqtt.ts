@@ -21,6 +21,8 @@ const KEEPALIVE_S = 60;
 /** Read from a broker in a second on the average, and at once; then it waits. */
 const BYTES_PER_SECOND = 262_144;
 const BYTES_BURST = 1_048_576;
+/** What each part of a packet costs beside its bytes: one of two bytes is decoded as well. */
+const PART_BYTES = 128;
 const PACE_MS = 250;
 /** Answers of brokers to a subscription that they refuse (MQTT 3.1.1, section 3.9.3). */
 const REFUSED = 0x80;
@@ -145,6 +147,9 @@ class BrokerStream extends Duplex {
   readonly #pace: TokenBucket;
   readonly #clock: Clock;
   #timer: Timer | undefined;
+  /** Read and not paid for, bytes. */
+  #owed = 0;
+  #hasRoom = true;
 
   constructor({ host, port, isTls }: MqttPlace, ca: string | undefined, clock: Clock, tooLong: () => void) {
     super();
@@ -168,22 +173,32 @@ class BrokerStream extends Duplex {
 
   #onData(bytes: Uint8Array): void {
     if (this.destroyed) return;
-    let hasRoom = true;
+    let parts = 0;
     try {
-      for (const part of this.#filter.push(bytes)) hasRoom = this.push(Buffer.from(part)) && hasRoom;
+      for (const part of this.#filter.push(bytes)) {
+        parts++;
+        this.#hasRoom = this.push(Buffer.from(part));
+      }
     } catch (error) {
       return void this.destroy(error as Error);
     }
-    if (!hasRoom) this.#socket.pause();
-    if (this.#pace.take(bytes.length)) return;
+    this.#owed += bytes.length + PART_BYTES * parts;
+    if (this.#timer === undefined) this.#pay();
+  }
+
+  /** What came is paid for before more is read. */
+  #pay(): void {
+    this.#timer = undefined;
+    if (this.destroyed) return;
+    const part = Math.min(this.#owed, BYTES_BURST);
+    if (this.#pace.take(part)) this.#owed -= part;
+    if (this.#owed === 0 && this.#hasRoom) return void this.#socket.resume();
     this.#socket.pause();
-    this.#timer ??= this.#clock.after(PACE_MS, () => {
-      this.#timer = undefined;
-      this.#socket.resume();
-    });
+    if (this.#owed > 0) this.#timer = this.#clock.after(PACE_MS, () => this.#pay());
   }
 
   override _read(): void {
+    this.#hasRoom = true;
     if (this.#timer === undefined) this.#socket.resume();
   }
 

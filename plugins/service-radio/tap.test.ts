@@ -331,4 +331,11 @@ describe("a table", () => {
     expect(issues?.length ?? 0).toBe(count);
     expect(JSON.stringify(issues ?? [])).not.toContain("undefined");
   });
+
+  test("with a password where it does not belong does not repeat it", async () => {
+    const { issues } = await configIssues(radio, { connect: "mqtt://me:hunter2@broker.example" });
+    expect(issues?.length).toBe(1);
+    expect(JSON.stringify(issues)).not.toContain("hunter2");
+    expect(JSON.stringify(issues)).toContain("user and password have keys of their own");
+  });
 });

@@ -1,6 +1,6 @@
 /** The transport between radios that a test plays: what it takes, what it drops and counts, and where it must be silent. */
 import { afterEach, describe, expect, test } from "bun:test";
-import type { Medium } from "@godwit/sdk";
+import type { Medium, Urgency } from "@godwit/sdk";
 import { FakeServices, ManualClock, Observer, seededRandom, TestHost } from "@godwit/sdk/testkit";
 import plugin from "./index.ts";
 import { BROADCAST, FakeAir, FakeDoor } from "./testing.ts";
@@ -191,6 +191,30 @@ describe("a radio that", () => {
     door.tell();
     await turns();
     expect(medium().broadcast(new Uint8Array(22))).toBe(false);
+  });
+
+  test("is busy gets what mail says to all", async () => {
+    const { air, door, turns, medium } = await bench();
+    door.utilisation = 0.41;
+    door.tell();
+    await turns();
+    expect(medium().admits).toBe(0);
+    expect([1, 0].map((urgency) => medium().broadcast(new Uint8Array(28), urgency as Urgency))).toEqual([
+      false,
+      true,
+    ]);
+    await turns();
+    expect(air.sent.map(({ to, rank }) => ({ to, rank }))).toEqual([{ to: BROADCAST, rank: 0 }]);
+  });
+
+  test("has presence that has not left takes what mail says to all beside it", async () => {
+    const { door, turns, medium } = await bench();
+    const say = (urgency?: Urgency) => medium().broadcast(new Uint8Array(28), urgency);
+    door.answers = false;
+    expect([say(), say(), say(0), say(0)]).toEqual([true, false, true, false]);
+    door.answers = true;
+    await turns();
+    expect([say(), say(0)]).toEqual([true, true]);
   });
 
   test("is busier still gets alarms alone: mail waits in its pipe, is told of in any order, and none is lost", async () => {

@@ -64,7 +64,8 @@ export class Air implements PipeAir {
   readonly #pipes = new Map<string, MeshtasticPipe>();
   readonly #seen = new BoundedSet<string>({ name: "packets of a radio", max: SEEN_MAX });
   #heardAll: MediumHeard = () => {};
-  #isBroadcasting = false;
+  /** What is said to all and has not left yet: one of each urgency, so that what waits for a quieter channel keeps out nothing that mail needs. */
+  readonly #broadcasting = new Set<Urgency>();
   #resetAtMs = Number.NEGATIVE_INFINITY;
   #silenceAtMs: number;
   #connection: number;
@@ -203,13 +204,14 @@ export class Air implements PipeAir {
         return admits();
       },
       broadcastBytesMax: DATAGRAM_BYTES_MAX,
-      broadcast: (bytes) => {
-        if (bytes.length > DATAGRAM_BYTES_MAX || this.#isBroadcasting || this.#isOver) return false;
-        if (this.#admits < PRESENCE) return false;
-        this.#isBroadcasting = this.send({ kind: "all" }, BROADCAST, bytes, PRESENCE, () => {
-          this.#isBroadcasting = false;
-        });
-        return this.#isBroadcasting;
+      broadcast: (bytes, urgency = PRESENCE) => {
+        if (bytes.length > DATAGRAM_BYTES_MAX || this.#broadcasting.has(urgency) || this.#isOver)
+          return false;
+        if (this.#admits < urgency) return false;
+        const done = () => void this.#broadcasting.delete(urgency);
+        const isTaken = this.send({ kind: "all" }, BROADCAST, bytes, urgency, done);
+        if (isTaken) this.#broadcasting.add(urgency);
+        return isTaken;
       },
       listen: (heard) => void (this.#heardAll = heard),
       reaches: (endpoint) => {

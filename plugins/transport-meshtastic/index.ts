@@ -58,8 +58,7 @@ export default definePlugin({
       const radio = state?.radio ?? undefined;
       const channel = radio && channelOf(radio, config);
       const trouble = troubleOf(state, channel, config);
-      if (trouble === undefined) ctx.health({ state: "running" });
-      else ctx.health({ state: "degraded", reason: trouble });
+      if (trouble !== undefined) ctx.health({ state: "degraded", reason: trouble });
       if (radio === undefined) {
         ctx.transport.listening([]);
         goneTimer ??= ctx.clock.after(GONE_MS, () => leave("the radio is gone"));
@@ -88,11 +87,16 @@ export default definePlugin({
         });
       }
       readiness.tell();
-      if (trouble === undefined && air.busy !== undefined)
-        ctx.health({
-          state: "degraded",
-          reason: `the channel is busy (${Math.round(100 * air.busy)} %): mail waits, alarms go`,
-        });
+      const { busy } = air;
+      if (trouble === undefined)
+        ctx.health(
+          busy === undefined
+            ? { state: "running" }
+            : {
+                state: "degraded",
+                reason: `the channel is busy (${Math.round(100 * busy)} %): mail waits, alarms go`,
+              },
+        );
       ctx.transport.listening([air.endpoint]);
       saved.set(air.savedMs);
       air.again();

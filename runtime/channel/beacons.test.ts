@@ -19,6 +19,7 @@ class Node {
   gateway: number | undefined;
   isKnownByTraffic = false;
   wanted: string | undefined;
+  number = 0;
   readonly needed = new Set<string>();
   readonly name: string;
 
@@ -32,7 +33,7 @@ class Node {
       budget: this.budget,
       keys: () => [key],
       ownName: () => this.name,
-      bootEpoch: () => 5,
+      nextNumber: () => 5 * 2 ** 24 + ++this.number,
       gateway: () => this.gateway,
       isNeeded: (who) => this.needed.has(who),
       isKnownByTraffic: () => this.isKnownByTraffic,
@@ -190,6 +191,17 @@ test("invented names come at a pace, and push out invented names", () => {
   expect(table.get(nameOf(499))).toBeDefined();
 });
 
+test("invented names take nobody's turn whom mail waits for", () => {
+  const needed = new Set([nameOf(1)]);
+  const { clock, table } = earshot(needed);
+  for (let i = 2; i < 100; i++) table.hear(said(nameOf(i), 1), "radio://2");
+  expect(table.all.length).toBe(16);
+  expect(table.hear(said(nameOf(1), 1), "radio://1")).toBe("new");
+  // Nor does it take one of theirs.
+  clock.jumpTo(60_000);
+  expect(table.hear(said(nameOf(100), 1), "radio://2")).toBe("new");
+});
+
 test("where the channel is too busy for beacons only whoever wants somebody asks, seldom, and only who is meant answers", async () => {
   const { nodes, hours } = world(5);
   const [asker, meant, other, gateway, second] = nodes as [Node, Node, Node, Node, Node];
@@ -215,6 +227,18 @@ test("where the channel is too busy for beacons only whoever wants somebody asks
   const ended = asker.counts["asked"];
   await hours(3);
   expect(asker.counts["asked"] ?? 0).toBe(ended ?? 0);
+});
+
+test("where the channel admits neither presence nor text who asks for somebody, and who answers, is heard all the same", async () => {
+  const { nodes, hours } = world(2);
+  const [asker, meant] = nodes as [Node, Node];
+  for (const { station } of nodes) Object.assign(station, { foreignUtilisation: 0.6, admits: 0 });
+  await hours(3);
+  expect(nodes.map(({ sent, heard }) => sent + heard)).toEqual([0, 0]);
+  asker.wanted = meant.name;
+  await hours(2);
+  expect(nodes.map(({ heard }) => heard)).toEqual([1, 1]);
+  expect([asker.counts["asked"], meant.counts["answered"]]).toEqual([2, 2]);
 });
 
 test("a flood of questions makes nobody say more than one answer in its time", async () => {

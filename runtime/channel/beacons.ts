@@ -14,6 +14,7 @@ import {
   decodeChannelBeacon,
   encodeChannelBeacon,
 } from "../wire/channel-beacon.ts";
+import { ALARM, PRESENCE } from "../wire/urgency.ts";
 import { Earshot, type Heard } from "./earshot.ts";
 import { BEACON_MAX_MS, BEACON_MIN_MS } from "./presence.ts";
 
@@ -45,8 +46,8 @@ export interface BeaconsDeps {
   keys(): readonly Uint8Array[];
   /** This node's name under that key. */
   ownName(key: Uint8Array): string;
-  /** 24 bits, larger at each start. */
-  bootEpoch(): number;
+  /** 48 bits, larger each time: also after a start, and where a transport opened its channel anew. */
+  nextNumber(): number;
   /** Code of its way into the faster mesh; undefined: it is no gateway. */
   gateway(): number | undefined;
   isNeeded(who: string): boolean;
@@ -71,7 +72,6 @@ export interface BeaconsDeps {
 export class Beacons {
   readonly earshot: Earshot;
   readonly #deps: BeaconsDeps;
-  #counter = 0;
   #intervalMs = BEACON_MIN_MS;
   #intervalAtMs = 0;
   #consistent = 0;
@@ -234,7 +234,7 @@ export class Beacons {
 
   /** False: there is no airtime. `isUrgent`: for mail, as a call for it. */
   #send(asks?: string, isUrgent = false): boolean {
-    const { budget, count, keys, ownName, bootEpoch, gateway } = this.#deps;
+    const { budget, count, keys, ownName, nextNumber, gateway } = this.#deps;
     const { medium } = budget;
     const bytes = asks === undefined ? CHANNEL_BEACON_BYTES : CHANNEL_ASK_BYTES;
     const costMs = medium.airtimeMs(bytes, "all");
@@ -245,9 +245,8 @@ export class Beacons {
     const key = keys()[0]!;
     const who = ownName(key);
     const said = gateway();
-    const number = bootEpoch() * 2 ** 24 + ++this.#counter;
-    const beacon = { who, number, gateway: said, earshot: this.earshot.sumWith(who), asks };
-    if (!medium.broadcast(encodeChannelBeacon(key, beacon))) {
+    const beacon = { who, number: nextNumber(), gateway: said, earshot: this.earshot.sumWith(who), asks };
+    if (!medium.broadcast(encodeChannelBeacon(key, beacon), isUrgent ? ALARM : PRESENCE)) {
       budget.charge(-costMs, "beacons");
       count("no_airtime");
       return false;

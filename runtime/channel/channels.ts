@@ -14,6 +14,8 @@ export interface Channels {
    * mail of this `urgency` now; by default that of text.
    */
   want(id: NodeId, isStuck: boolean, urgency?: Urgency): boolean;
+  /** Mail of this urgency has a way over the channel, which does not admit it: it is asked for again once that does. */
+  noteHeld(medium: Medium, urgency: Urgency): void;
   /** Whether mail of this node waits because nobody here knows whom its address means: a gateway would. Asked whenever it matters. */
   awaitNames(areAwaited: () => boolean): void;
   /** Whether a link to that place is wanted now; of places on no shared channel always. */

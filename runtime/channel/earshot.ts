@@ -118,8 +118,9 @@ export class Earshot {
       this.#room.renew(who);
       return outcome;
     }
-    if (!this.#names.take()) return "passed-over";
-    const share = { by: this.#deps.channel, isKnown: this.#deps.isNeeded(who) };
+    const isKnown = this.#deps.isNeeded(who);
+    if (!isKnown && !this.#names.take()) return "passed-over";
+    const share = { by: this.#deps.channel, isKnown };
     this.#forgetGone();
     if (!this.#room.admit(who, share)) return "passed-over";
     const numbers = new BeaconNumbers();

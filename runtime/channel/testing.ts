@@ -2,7 +2,7 @@
  * A channel in memory that all in earshot share: one frame at a time for each listener, half duplex, collisions, and stations that listen before
  * they talk. Airtime is that of a plain modem of some kbit/s. For tests only.
  */
-import type { Medium, MediumHeard, Pipe, PipeDirection, PipeHandlers, Random } from "@godwit/sdk";
+import type { Medium, MediumHeard, Pipe, PipeDirection, PipeHandlers, Random, Urgency } from "@godwit/sdk";
 import { godwitError } from "../kernel/errors.ts";
 import type { ManualClock } from "../kernel/clock.ts";
 
@@ -100,7 +100,7 @@ export class TestChannel {
 
 export class Station {
   readonly address: string;
-  readonly medium: Medium;
+  medium: Medium;
   readonly channel: TestChannel;
   isOn = true;
   /** What others began here. */
@@ -110,6 +110,8 @@ export class Station {
   airtimeMs = 0;
   /** Added to what is measured, 0 to 1. */
   foreignUtilisation = 0;
+  /** Of what is said to all, and by the node itself of all else. */
+  admits: Urgency = 4;
   heardAll: MediumHeard = () => {};
   readonly #queue: { readonly frame: Frame; readonly left: () => void }[] = [];
   readonly #pipes = new Map<string, ChannelPipe>();
@@ -121,16 +123,26 @@ export class Station {
   constructor(channel: TestChannel, address: string) {
     this.channel = channel;
     this.address = address;
+    this.medium = this.newMedium();
+  }
+
+  /** As of a radio that was away. */
+  newMedium(): Medium {
+    const { channel } = this;
     const utilisation = () => this.utilisation;
-    this.medium = {
+    const admits = () => this.admits;
+    return {
       name: "radio",
       rateBitsPerSecond: RATE_BITS,
       airtimeMs: (bytes) => channel.costMs(bytes),
       get utilisation() {
         return utilisation();
       },
+      get admits() {
+        return admits();
+      },
       broadcastBytesMax: MTU,
-      broadcast: (bytes) => this.broadcast(bytes),
+      broadcast: (bytes, urgency) => this.broadcast(bytes, urgency),
       listen: (heard) => void (this.heardAll = heard),
     };
   }
@@ -146,8 +158,8 @@ export class Station {
     this.#busy.push({ atMs: this.channel.clock.monotonicMs(), ms });
   }
 
-  broadcast(bytes: Uint8Array): boolean {
-    if (this.#isBroadcasting || bytes.length > MTU) return false;
+  broadcast(bytes: Uint8Array, urgency: Urgency = 3): boolean {
+    if (urgency > this.admits || this.#isBroadcasting || bytes.length > MTU) return false;
     const frame = { from: this, to: "all", key: "", bytes: bytes.slice() };
     this.#isBroadcasting = this.#enqueue(frame, () => (this.#isBroadcasting = false));
     return this.#isBroadcasting;

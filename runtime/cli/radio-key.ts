@@ -24,7 +24,9 @@ export function channelKey(
   configPath: string,
   env: Environment,
 ): ChannelKey {
-  const slug = channel.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-");
+  const plain = channel.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-");
+  // Names that share a file would share a key.
+  const slug = plain === channel ? plain : `${plain}-${Buffer.from(channel).toString("hex")}`;
   const file = join(dirname(configPath), `radio-${slug}.key`);
   const reference = given ?? (existsSync(file) ? `file:${file}` : undefined);
   if (reference === undefined) return { bytes: systemRandom.bytes(KEY_BYTES), file, isNew: true };

@@ -85,18 +85,24 @@ export async function tablesFor(wish: TablesWish): Promise<RadioTables> {
 
 const DEFAULT_TRANSPORT = '[transports.lan]\ntype = "tcp"\nlisten = ["[::]:4860"]\n';
 
-/** Answers warnings. Throws ConfigError, with the file as it was. */
+/** The file with the tables in it. Throws GODWIT_USAGE where they cannot be added. */
+export function wholeOf({ path, whole }: RadioTables): string {
+  if (whole !== undefined) return whole;
+  throw godwitError(
+    "GODWIT_USAGE",
+    existsSync(path)
+      ? `${path} is not in TOML: add the tables by hand`
+      : `there is no configuration at ${path} yet: godwit init makes one, then again`,
+  );
+}
+
+/** Answers warnings. Throws ConfigError, with the file as it was, and GODWIT_USAGE. */
 export async function writeTables(
-  { path, whole }: RadioTables,
+  tables: RadioTables,
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<string[]> {
-  if (whole === undefined)
-    throw godwitError(
-      "GODWIT_USAGE",
-      existsSync(path)
-        ? `${path} is not in TOML: add the tables by hand`
-        : `there is no configuration at ${path} yet: godwit init makes one, then again`,
-    );
+  const { path } = tables;
+  const whole = wholeOf(tables);
   const { checkConfig } = await import("../node/node.ts");
   const warnings = await checkConfig(parseConfig(whole, { path, env, format: "toml" }));
   const target = realpathSync(path);

@@ -5,7 +5,7 @@ import { HandshakeState } from "../identity/noise.ts";
 import { seededRandom } from "../kernel/random.ts";
 import { VERSIONS } from "../link/handshake.ts";
 import { encodeMessage1, networkKeys, prologue } from "../link/hello.ts";
-import { encodeChannelBeacon } from "../wire/channel-beacon.ts";
+import { decodeChannelBeacon, encodeChannelBeacon } from "../wire/channel-beacon.ts";
 import { type ChannelNode, ChannelWorld } from "./testing-channel.ts";
 
 // Hours of ten nodes take what they take beside others: none of this is about that.
@@ -125,6 +125,50 @@ test("a neighbour that is not heard any more leads nowhere, and its link serves 
   expect(a!.links).toBe(1);
   await world.stop();
 });
+
+test("a radio that was away is heard again at once: its beacons have larger numbers than those before", async () => {
+  const world = new ChannelWorld(18);
+  const [a, b] = await nodesOn(world, 2);
+  const numbers: number[] = [];
+  world.channel.station().heardAll = (from, bytes) => {
+    if (from === b!.station.address) numbers.push(decodeChannelBeacon([NETWORK_KEY], bytes)!.number);
+  };
+  await world.hours(24);
+  b!.station.isOn = false;
+  await world.hours(7);
+  expect(heardBy(a!)).toEqual([]);
+  b!.station.isOn = true;
+  b!.replug();
+  const before = numbers.length;
+  await world.clock.advance(120_000);
+  expect(numbers.length).toBeGreaterThan(before);
+  expect(numbers).toEqual([...new Set(numbers)].sort((x, y) => x - y));
+  expect(heardBy(a!).length).toBe(1);
+  await world.stop();
+});
+
+for (const isLinked of [true, false])
+  test(`mail that came while a channel was busy for seconds goes once it is not, ${isLinked ? "over a link that is there" : "by the link that it needs"}`, async () => {
+    const world = new ChannelWorld(19);
+    const [a, b] = await nodesOn(world, 2);
+    await world.hours(3);
+    introduce(a!, b!);
+    if (isLinked) {
+      await world.send(a!, b!);
+      await world.hours(1);
+    }
+    const before = deliveredTo(b!);
+    await world.clock.advance(5_000);
+    a!.station.admits = 0;
+    await world.clock.advance(1_000);
+    await world.send(a!, b!);
+    await world.clock.advance(6_000);
+    expect([deliveredTo(b!), peersOf(a!)]).toEqual([before, isLinked ? 1 : 0]);
+    a!.station.admits = 4;
+    await world.clock.advance(90_000);
+    expect(deliveredTo(b!)).toBe(before + 1);
+    await world.stop();
+  });
 
 test("of two meshes on one channel neither hears the other, links with it or gives way to its names", async () => {
   const world = new ChannelWorld(6);

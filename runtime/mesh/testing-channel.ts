@@ -23,6 +23,8 @@ export interface ChannelNode {
   readonly metrics: Metrics;
   /** Sessions that came up, dialled or taken. */
   links: number;
+  /** Its transport registers its channel anew, as where the radio was away. */
+  replug(): void;
   /** What the node around it heard of. */
   readonly heard: readonly string[];
 }
@@ -89,10 +91,15 @@ export class ChannelWorld {
         (session) => mesh.adopt(session),
         () => {},
       );
-    mesh.channels.open(station.medium, ["radio"]);
+    let close = mesh.channels.open(station.medium, ["radio"]);
+    const replug = () => {
+      close();
+      station.medium = station.newMedium();
+      close = mesh.channels.open(station.medium, ["radio"]);
+    };
     mesh.setEndpoints([station.address]);
     mesh.start();
-    const node: ChannelNode = { mesh, identity, station, airtime, metrics, links: 0, heard };
+    const node: ChannelNode = { mesh, identity, station, airtime, metrics, links: 0, replug, heard };
     this.nodes.push(node);
     return node;
   }

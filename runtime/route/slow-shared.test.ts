@@ -50,6 +50,16 @@ test("a beacon of the link is said once, as what mail waits for, and not again w
   expect(rig.router.reachable(A)).toBe(true);
 });
 
+test("what else is said to a far end that never speaks is paid as anything, and owed for nothing", () => {
+  const rig = new Rig(S);
+  const { link, asked } = shared();
+  rig.meet(A, link);
+  rig.run(10_000);
+  expect(toldTo(rig, A).length).toBe(1);
+  expect(rig.router.takeAirtime(A, 100)).toBe(true);
+  expect(asked).toEqual(["mail", "control"]);
+});
+
 test("what a neighbour has asked on is taken from its own part, not that of whom it goes to", () => {
   const rig = new Rig(S);
   const payers: unknown[] = [];

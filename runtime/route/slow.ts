@@ -166,18 +166,24 @@ export class SlowLinks {
   takeAirtime(
     neighbour: Neighbour,
     bytes: number,
-    need: "begin" | "control" | "answer" = "control",
+    need: "begin" | "control" | "answer" | "mail" = "control",
     by?: NodeId,
   ): boolean {
     const link = this.#links.get(neighbour);
     if (link === undefined) return false;
     // Asked of the channel: all its links share one budget, which counts what it denies.
-    if (neighbour.link.takeAirtime !== undefined)
-      return neighbour.link.takeAirtime(bytes, isBegun(link) ? need : "mail", by);
+    if (neighbour.link.takeAirtime !== undefined) return neighbour.link.takeAirtime(bytes, need, by);
     this.#refill(neighbour, link);
     if (link.tokens < Math.min(bytes, SLOW_BURST_BYTES)) return false;
     link.tokens -= bytes;
     return true;
+  }
+
+  /** For a beacon or a proof: they make the link, and may be owed while the far end lacks them. */
+  #mayBegin(neighbour: Neighbour, link: SlowLink, bytes: number, need: "control" | "answer"): boolean {
+    if (this.takeAirtime(neighbour, bytes, isBegun(link) ? need : "mail")) return true;
+    this.#core.drop("airtime");
+    return false;
   }
 
   #refill(neighbour: Neighbour, link: SlowLink): void {
@@ -213,7 +219,7 @@ export class SlowLinks {
     const beacon = this.#beaconTo(neighbour);
     const wantsBeacon = isShared(neighbour) && link.told !== undefined && !isSettled(link);
     const frame = encodeBeacon({ ...beacon, wantsBeacon });
-    if (!this.mayUseAirtime(neighbour, frame.length, link.isAsked ? "answer" : "control")) return;
+    if (!this.#mayBegin(neighbour, link, frame.length, link.isAsked ? "answer" : "control")) return;
     link.told = beacon;
     link.said.beacons++;
     link.toldAtMs = this.#core.now();
@@ -285,7 +291,7 @@ export class SlowLinks {
   #ask(neighbour: Neighbour, link: SlowLink): boolean {
     if (this.#core.now() - link.toldAtMs < TOLD_GAP_MS) return false;
     const frame = encodeBeacon({ ...this.#beaconTo(neighbour), wantsBeacon: true });
-    if (!this.mayUseAirtime(neighbour, frame.length)) return false;
+    if (!this.#mayBegin(neighbour, link, frame.length, "control")) return false;
     link.toldAtMs = this.#core.now();
     this.#core.deps.send(neighbour.id, frame);
     return true;
@@ -387,7 +393,7 @@ export class SlowLinks {
     const nowMs = this.#core.now();
     if (subject?.proof === undefined || nowMs - link.proofSentAtMs < BEACON_MIN_MS / 2) return;
     const frame = encodeProofFrame({ of, proof: subject.proof });
-    if (!this.mayUseAirtime(to, frame.length, "answer")) return;
+    if (!this.#mayBegin(to, link, frame.length, "answer")) return;
     link.proofSentAtMs = nowMs;
     link.said.proofs++;
     if (of === "sender") link.isProofOwed = false;

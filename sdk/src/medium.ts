@@ -37,10 +37,11 @@ export interface Medium {
   /** Largest datagram to all, bytes. */
   readonly broadcastBytesMax: number;
   /**
-   * Sends to everybody in earshot, borrowed until the call returns; not acknowledged, not encrypted, from anybody. False: it was not taken, because it is too
-   * large or something else to all waits still.
+   * Sends to everybody in earshot, borrowed until the call returns; not acknowledged, not encrypted, from anybody. `urgency`: what it is for, without it 3, presence; 0
+   * where mail waits for it. False: it was not taken, because it is too large, the channel does not admit it now, or something else to all waits still; where it admits
+   * less at times, what waits for that must not keep out what is more urgent.
    */
-  broadcast(bytes: Uint8Array): boolean;
+  broadcast(bytes: Uint8Array, urgency?: Urgency): boolean;
   /**
    * Whether an endpoint of its scheme is on this channel: a node may have several radios, and each hears others. Default: whatever has its scheme. May throw
    * for what is no endpoint, which then is not. Of a plugin that is contained or untrusted the default holds.

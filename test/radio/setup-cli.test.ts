@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { type CliSetup, runForTest } from "../../runtime/cli/testing.ts";
 import { Ether } from "./ether.ts";
 import type { EmulatedRadio } from "./radio.ts";
+import { defaultChannel } from "./settings.ts";
 
 let folder: string;
 let ether: Ether;
@@ -166,6 +167,40 @@ test("without a terminal a change needs the radio's number, and --yes is none", 
     expect.stringContaining(`this one is ${idOf(radio)}, and nothing was changed`),
   ]);
   expect([changesOf(radio), readFileSync(config(), "utf8")]).toEqual([1, `${BEFORE}\n\n\n`]);
+});
+
+test("a key that is carried here goes into a free place: a channel of somebody's own keeps its key", async () => {
+  const radio = newRadio({ channels: [defaultChannel, { name: "Family", psk: new Uint8Array(32).fill(5) }] });
+  const moved = join(folder, "from-the-other.key");
+  writeFileSync(moved, `${Buffer.alloc(32, 9).toString("base64")}\n`, { mode: 0o600 });
+  const words = ["--port", radio.openPty().path, "--key", `file:${moved}`, "--write-device", "--yes"];
+  const { code } = await setup([...words, "--confirm", idOf(radio)]);
+  expect(code).toBe(0);
+  expect(radio.settings.channels.slice(1, 3).map((it) => [it.settings?.name, it.settings?.psk[0]])).toEqual([
+    ["Family", 5],
+    ["godwit", 9],
+  ]);
+  expect(readFileSync(config(), "utf8")).toContain('channel = "godwit"');
+});
+
+test("where the file could not be written nothing is changed in the radio either", async () => {
+  const radio = newRadio();
+  rmSync(config());
+  const words = ["--port", radio.openPty().path, "--write-device", "--confirm", idOf(radio), "--yes"];
+  const { code, err } = await setup(words);
+  expect([code, err]).toEqual([2, expect.stringContaining("godwit init makes one")]);
+  expect(changesOf(radio)).toBe(1);
+});
+
+test("channels whose names differ never share a key file", async () => {
+  for (const channel of ["Home", "home", "Мир", "Аня"])
+    await setup(
+      ["--port", newRadio().openPty().path, "--channel", channel, "--write-device"],
+      typed("yes\nno\n"),
+    );
+  const keys = readdirSync(folder).filter((name) => name.endsWith(".key"));
+  expect(keys.length).toBe(4);
+  expect(new Set(keys.map((name) => readFileSync(join(folder, name), "utf8"))).size).toBe(4);
 });
 
 test("a region is asked for, and never guessed", async () => {

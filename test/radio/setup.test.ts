@@ -334,6 +334,38 @@ test("another radio at the same place is not changed", () => {
   expect(settingsOf(bench.radio)).toEqual(before);
 });
 
+test("a radio that somebody changed since it was shown is not changed by what was shown", () => {
+  const bench = newBench();
+  const wish = { channel: { name: "godwit", key: KEY }, region: US };
+  const { before, plan } = wished(bench, wish);
+  bench.radio.settings.lora.hopLimit = 7;
+  expect(failure(() => bench.run(changeRadio(bench.door, before, plan, wish)))).toContain(
+    "is not what was shown any more: nothing was changed",
+  );
+  expect(bench.said).not.toContain("beginEditSettings");
+});
+
+test("a channel that the radio did not tell of is not taken for a free one", () => {
+  const bench = newBench();
+  const { before } = wished(bench, {});
+  const told = new Map([...before.channels].filter(([index]) => index !== 1));
+  const { messages, fields } = planRadio(
+    { ...before, channels: told },
+    { channel: { name: "godwit", key: KEY } },
+  );
+  expect([messages.length, fields[0]!.at]).toEqual([1, "channel 2"]);
+});
+
+test("one that answers with its lines off alone is changed that way", () => {
+  const bench = newBench();
+  const mute: OpenWire = () => Promise.resolve({ write: () => {}, close: () => {} });
+  const door = { ...bench.door, ways: [mute, bench.door.ways[1]!] };
+  const wish = { channel: { name: "godwit", key: KEY } };
+  const before = bench.run(askRadio(door));
+  const after = bench.run(changeRadio(door, before, planRadio(before, wish), wish));
+  expect(after.facts!.channels.map(({ name }) => name)).toContain("godwit");
+});
+
 test("a radio that takes its time to start is waited for", () => {
   const bench = newBench({ bootMs: 40_000 });
   const { change } = wished(bench, { channel: { name: "godwit", key: KEY } });

@@ -2,6 +2,7 @@
  * Changes of a radio that its owner has confirmed: one edit, begun and committed, after which the firmware restarts, and then what it says of itself, which
  * alone shows what was taken. Must never be called with a plan that nobody has seen.
  */
+import { isDeepStrictEqual } from "node:util";
 import { PORT } from "../limits.ts";
 import { encodeSend, type FromRadio } from "../protocol.ts";
 import type { OpenWire } from "../wire.ts";
@@ -25,14 +26,25 @@ export async function changeRadio(
   wish: RadioWish,
 ): Promise<RadioAnswer> {
   const { name } = door;
-  const way = door.ways[0]!;
-  await withLine(door, way, async (line, restarts) => {
-    const asked = await ask(line, door, restarts);
-    if (asked.kind !== "answer") throw unusable(`${name} does not answer any more: nothing was changed`);
-    if (asked.answer.number !== before.number)
-      throw unusable(`another radio answers at ${name} now: nothing was changed`);
-    await edit(line, door, before.number, plan);
-  });
+  let way: OpenWire | undefined;
+  for (const each of door.ways) {
+    const isDone = await withLine(door, each, async (line, restarts) => {
+      const asked = await ask(line, door, restarts);
+      if (asked.kind !== "answer") return false;
+      if (asked.answer.number !== before.number)
+        throw unusable(`another radio answers at ${name} now: nothing was changed`);
+      // What somebody changed meanwhile would be undone by what is written whole.
+      const now = planRadio(asked.answer, wish);
+      if (now.refusal !== undefined || !isDeepStrictEqual(now, plan))
+        throw unusable(`${name} is not what was shown any more: nothing was changed; look again`);
+      await edit(line, door, before.number, now);
+      return true;
+    });
+    if (!isDone) continue;
+    way = each;
+    break;
+  }
+  if (way === undefined) throw unusable(`${name} does not answer any more: nothing was changed`);
   const after = await askAgain(door, way);
   if (after.number !== before.number) throw unusable(`another radio answers at ${name} now: look at both`);
   const left = planRadio(after, wish).fields;

@@ -98,7 +98,8 @@ function planChannel({ channels, facts }: RadioAnswer, { channel: wanted }: Radi
   if (key === undefined || (named !== undefined && sameBytes(all[named.index]!.settings!.psk, key)))
     return NOTHING;
   // The first one is what the radio's own beacons go by: it stays.
-  const index = named?.index ?? all.findIndex((it, at) => at > 0 && (it?.role ?? DISABLED) === DISABLED);
+  // One that it did not tell of may be in use.
+  const index = named?.index ?? all.findIndex((it, at) => at > 0 && it?.role === DISABLED);
   if (index < 0)
     return {
       ...NOTHING,

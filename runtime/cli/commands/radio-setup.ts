@@ -12,7 +12,7 @@ import { openPluginSerial } from "../../plugin/host/serial.ts";
 import { serialPolicyOf } from "../../plugin/permissions.ts";
 import { type CommandContext, type CommandModule, exitCodes } from "../command.ts";
 import { type ChannelKey, channelKey, keepKey } from "../radio-key.ts";
-import { type RadioTables, tablesFor, writeTables } from "../radio-tables.ts";
+import { type RadioTables, tablesFor, wholeOf, writeTables } from "../radio-tables.ts";
 import {
   changesText,
   type FieldChange,
@@ -202,13 +202,19 @@ class SetupRun {
     const name = it.formatPlace(place);
     if (!isJson) io.stdout(radioText(reportOf(it, name, before), paint));
 
-    const tables = await this.#tables(place, before.facts?.channels.find(({ isPublic }) => !isPublic)?.name);
+    // A key that was carried here is of the channel that was made for it: another one keeps its own.
+    const own = this.#context.isSet("key")
+      ? undefined
+      : before.facts?.channels.find(({ isPublic }) => !isPublic)?.name;
+    const tables = await this.#tables(place, own);
     const { channel } = tables;
     const key = this.#keyFor(before, channel, tables.path);
     const wish = await this.#wish(before, channel, key);
     const plan = it.planRadio(before, wish);
     if (!isJson) io.stdout(this.#proposal(before, plan, tables, key));
 
+    // Nothing is changed for a file that could not be written afterwards.
+    if (this.#context.isSet("yes") && tables.text !== "") wholeOf(tables);
     const after = await this.#change(door, before, plan, wish, key);
     const written = await this.#write(tables, after);
     const isChanged = after !== before;
@@ -352,7 +358,8 @@ class SetupRun {
       if (confirmed.toLowerCase() === id) return true;
       throw usage(`--confirm names another radio: this one is ${id}, and nothing was changed`);
     }
-    if (io.isStdinTty && !isJson) return await this.#questions.isYes(`Change ${id} as shown?`);
+    if (io.isStdinTty && io.isStdoutTty && !isJson)
+      return await this.#questions.isYes(`Change ${id} as shown?`);
     throw usage(`nobody is here to say yes: look at what would change, then add --confirm '${id}'`);
   }
 

@@ -27,14 +27,16 @@ const mediumTo = ({ peers }: Pick<MeshParts, "peers">, id: NodeId) => peers.get(
 const admits = (mesh: Pick<MeshParts, "peers">, id: NodeId, urgency: Urgency): boolean =>
   urgency <= (mediumTo(mesh, id)?.admits ?? urgency);
 
-/** Why a next hop is none now, in words; undefined: all of them are. */
+/** Why a next hop is none now, in words; undefined: all of them are. Mail hears of it when its channel admits it again. */
 function busyBefore(
-  mesh: Pick<MeshParts, "peers">,
+  mesh: Pick<MeshParts, "peers" | "channels">,
   hops: readonly NextHop[],
   urgency: Urgency,
 ): string | undefined {
-  const held = hops.find(({ neighbour }) => !admits(mesh, neighbour, urgency));
-  const medium = held && mediumTo(mesh, held.neighbour);
+  const busy = hops.filter(({ neighbour }) => !admits(mesh, neighbour, urgency));
+  const media = new Set(busy.flatMap(({ neighbour }) => mediumTo(mesh, neighbour) ?? []));
+  for (const medium of media) mesh.channels.noteHeld(medium, urgency);
+  const [medium] = media;
   if (medium === undefined) return undefined;
   const percent = Math.round(100 * medium.utilisation);
   return `the channel of ${medium.name} is busy (${percent} %): only alarms go there now`;

@@ -3,11 +3,12 @@
  * gateway where there is none. What a beacon says leads to a dial at most; what counts is what the link proves.
  * docs/protocol/slow.md "One channel, one budget", "Beacons", "Links on demand"
  */
-import type { Medium, Timer, Urgency } from "@godwit/sdk";
+import type { Medium, Urgency } from "@godwit/sdk";
 import { BoundedMap } from "@godwit/sdk/bounded";
 import { Beacons } from "../../channel/beacons.ts";
 import type { Channels } from "../../channel/channels.ts";
 import type { Heard, Place } from "../../channel/earshot.ts";
+import { HeldMail } from "../../channel/held.ts";
 import { HEARD_FOR_MS, Presence } from "../../channel/presence.ts";
 import { Airtime, airtimeUses, type ChannelBudget } from "../../kernel/airtime.ts";
 import { type BackoffOptions, TokenBucket } from "../../kernel/backoff.ts";
@@ -48,9 +49,6 @@ interface Channel {
   readonly budget: ChannelBudget;
   readonly beacons: Beacons;
 }
-
-/** How often it is looked whether a channel that was busy admits mail again, ms. */
-const BUSY_LOOK_MS = 15_000;
 
 /** What was last seen of a link on a channel. */
 interface Seen {
@@ -100,12 +98,14 @@ class SharedChannels implements Channels {
   /** Times that each was asked for. */
   readonly #stuck = new BoundedMap<NodeId, number>({ name: "nodes asked for on channels", max: STUCK_MAX });
   #awaitsNames = (): boolean => false;
+  /** Of all channels together: a radio that was away comes back as another medium, to those who heard it before. */
+  #beaconNumber = 0;
   #needed = new Set<string>();
   #seekCalls = 0;
   #isSeeking = false;
   #isSoughtForMail = false;
   readonly #counts;
-  #busyTimer: Timer | undefined;
+  readonly #held: HeldMail;
 
   constructor(context: PartContext) {
     this.#context = context;
@@ -115,6 +115,11 @@ class SharedChannels implements Channels {
       const tried = this.#tried.get(endpoint);
       return tried?.isForMail === true && clock.monotonicMs() - tried.atMs < OWED_FOR_MS;
     };
+    this.#held = new HeldMail({
+      clock,
+      media: () => this.#channels.keys(),
+      wake: () => context.mesh.custody.onDefaultRoute(true),
+    });
     this.#counts = metrics.counter("godwit_channel_beacons_total");
     const each = (valueOf: (budget: ChannelBudget) => number): Observed<"medium">[] =>
       [...this.airtime.channels].map((budget) => [valueOf(budget), { medium: budget.medium.name }]);
@@ -150,7 +155,7 @@ class SharedChannels implements Channels {
         clock,
         random,
         budget,
-        bootEpoch: () => kept.boot.bootEpoch,
+        nextNumber: () => kept.boot.bootEpoch * 2 ** 24 + ++this.#beaconNumber,
         keys: () => this.#keys,
         ownName: (key) => this.#namesOf(deps.identity.id).find(([of]) => of === key)![1],
         gateway: () => this.#gateway,
@@ -165,7 +170,6 @@ class SharedChannels implements Channels {
       }),
     };
     this.#channels.set(medium, channel);
-    if (medium.admits !== undefined) this.#watchBusy();
     return () => {
       if (this.#channels.get(medium) !== channel) return;
       channel.beacons.stop();
@@ -174,18 +178,8 @@ class SharedChannels implements Channels {
     };
   }
 
-  /** What waits for a channel hears of it when that is left to mail again. */
-  #watchBusy(): void {
-    const admitted = new Map([...this.#channels.keys()].map((medium) => [medium, medium.admits] as const));
-    this.#busyTimer?.cancel();
-    this.#busyTimer = this.#context.deps.clock.after(BUSY_LOOK_MS, () => {
-      this.#busyTimer = undefined;
-      const isFreer = ([medium, before]: readonly [Medium, Urgency | undefined]) =>
-        before !== undefined && (medium.admits ?? before) > before;
-      const isSome = [...admitted].some(isFreer);
-      if ([...this.#channels.keys()].some(({ admits }) => admits !== undefined)) this.#watchBusy();
-      if (isSome) this.#context.mesh.custody.onDefaultRoute(true);
-    });
+  noteHeld(medium: Medium, urgency: Urgency): void {
+    this.#held.note(medium, urgency);
   }
 
   heardOn(medium: Medium): readonly Heard[] {
@@ -226,8 +220,10 @@ class SharedChannels implements Channels {
         if (heard !== undefined && mayCall && (isStuck || budget.savedMs >= budget.linkMs))
           this.#call(heard, id, isStuck, budget);
       }
-    const isAdmitted = [...this.#channels.keys()].some(({ admits = urgency }) => urgency <= admits);
-    if (isStuck && isAdmitted) {
+    if (!isStuck) return isHeard;
+    const busy = [...this.#channels.keys()].filter(({ admits = urgency }) => urgency > admits);
+    for (const medium of busy) this.#held.note(medium, urgency);
+    if (busy.length < this.#channels.size) {
       if (!this.#stuck.has(id)) this.#stuck.set(id, 0);
       this.#seek(true);
     }
@@ -269,7 +265,7 @@ class SharedChannels implements Channels {
   }
 
   stop(): void {
-    this.#busyTimer?.cancel();
+    this.#held.stop();
     for (const { beacons } of this.#channels.values()) beacons.stop();
     this.#channels.clear();
   }

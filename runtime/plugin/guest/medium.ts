@@ -46,7 +46,10 @@ export function createMedium({ calls, port, scope }: ContextParts, clock: Clock)
     port.sendParts(PluginFrame.event, 0, { event: "medium", ...told });
   };
   scope.own(() => timer?.cancel());
-  calls.add("medium.broadcast", (_args, bytes) => ({ json: medium?.broadcast(bytes) === true }));
+  calls.add("medium.broadcast", (args, bytes) => {
+    const { urgency } = args as { readonly urgency?: Urgency };
+    return { json: medium?.broadcast(bytes, urgency) === true };
+  });
   return {
     use(given) {
       timer?.cancel();

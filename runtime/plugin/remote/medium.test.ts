@@ -24,9 +24,11 @@ class FakeMedium implements Medium {
   admits?: Urgency;
   readonly airtimeMs = airtimeMs;
   readonly sent: Uint8Array[] = [];
+  readonly urgencies: (Urgency | undefined)[] = [];
   hear: (from: string, bytes: Uint8Array) => void = () => {};
 
-  broadcast(bytes: Uint8Array): boolean {
+  broadcast(bytes: Uint8Array, urgency?: Urgency): boolean {
+    this.urgencies.push(urgency);
     this.sent.push(bytes.slice());
     return true;
   }
@@ -136,6 +138,20 @@ test("what is sent to all goes one at a time, and what is heard comes with its p
   medium.hear("lora://b", Buffer.from("hello"));
   await bed.settle();
   expect(heard).toEqual([["lora://b", "hello"]]);
+});
+
+test("what is said to all comes with what it is for, and what the channel does not admit is not taken", async () => {
+  const { bed, far, medium } = await registered();
+  medium.admits = 2;
+  await bed.clock.advance(10_000);
+  await bed.settle();
+  expect([far.broadcast(Buffer.from("one")), far.broadcast(Buffer.from("two"), 3)]).toEqual([false, false]);
+  expect(far.broadcast(Buffer.from("three"), 0)).toBe(true);
+  await bed.settle();
+  expect([medium.sent.map((bytes) => Buffer.from(bytes).toString()), medium.urgencies]).toEqual([
+    ["three"],
+    [0],
+  ]);
 });
 
 test("a plugin that never answers takes one broadcast a minute, and the node none of its own accord", async () => {

@@ -17,11 +17,13 @@ const AIRTIME_MS_MAX = 600_000;
 const HEARD = { perSecond: 16, burst: 64 } as const;
 /** What waits longer than this to be taken was not. */
 const BROADCAST_TIMEOUT_MS = 60_000;
+/** What is said to all without a word of what it is for. */
+const PRESENCE: Urgency = 3;
 
 const costs = z.array(z.number().positive().max(AIRTIME_MS_MAX)).min(1).max(AIRTIME_STEPS_MAX);
 const share = z.number().min(0).max(1);
-const urgency = z.union([z.literal(0), z.literal(1), z.literal(2), z.literal(3), z.literal(4)]);
-const now = { utilisation: share, ownShare: share.exactOptional(), admits: urgency.exactOptional() };
+const urgencies = z.union([z.literal(0), z.literal(1), z.literal(2), z.literal(3), z.literal(4)]);
+const now = { utilisation: share, ownShare: share.exactOptional(), admits: urgencies.exactOptional() };
 export const mediumSchema = z.object({
   rateBitsPerSecond: z.number().positive().max(1e12),
   broadcastBytesMax: z.number().int().min(40).max(65_535),
@@ -89,12 +91,16 @@ export class RemoteMedium implements Medium {
   }
 
   /** One at a time is on its way there; what the plugin then does not take is lost, as what nobody hears. */
-  broadcast(bytes: Uint8Array): boolean {
+  broadcast(bytes: Uint8Array, urgency?: Urgency): boolean {
     if (this.#isAsking || bytes.length > this.broadcastBytesMax || this.#calls.closedBy !== undefined)
       return false;
+    if ((urgency ?? PRESENCE) > this.admits) return false;
     this.#isAsking = true;
     void this.#calls
-      .ask("medium.broadcast", {}, () => {}, { bytes, timeoutMs: BROADCAST_TIMEOUT_MS })
+      .ask("medium.broadcast", urgency === undefined ? {} : { urgency }, () => {}, {
+        bytes,
+        timeoutMs: BROADCAST_TIMEOUT_MS,
+      })
       .catch(() => {})
       .finally(() => {
         this.#isAsking = false;
