@@ -217,6 +217,47 @@ describe("what neighbours ask beside this node's own mail", () => {
     expect(asker.sent.length).toBeGreaterThan(ON_EACH_MAX);
   });
 
+  test("for a newer record than there is neither hides one that is of use here nor makes an old one count as fresh", async () => {
+    const asker = alone();
+    asker.gateways = [hub];
+    asker.known.records.offer(whole);
+    const absurd = { ...node(far.id), newerThan: 2 ** 40, wantsProof: false, hopsLeft: 3 };
+    asker.questions.askOn(east, absurd);
+    expect(asker.sent[0]!.frame.newerThan).toBe(2 ** 40);
+    asker.told(hub, none(node(far.id).subject));
+    expect(asker.known.records.get(far.id)!.confirmedRunMs).toBeUndefined();
+    // Its keys are lost.
+    asker.wants(far.id);
+    await asker.clock.advance(ANSWER_FIRST_MS);
+    expect(asker.sent.slice(1).map(({ frame }) => frame.newerThan)).toEqual([1]);
+    asker.questions.askOn(east, absurd);
+    asker.told(hub, record(brief(recordBy(far, { sequence: 2, callsign: "LON-B" }))));
+    expect(asker.known.records.get(far.id)!.record.sequence).toBe(2);
+    await asker.clock.advance(2 * ANSWER_FIRST_MS);
+    expect(asker.sent.map(({ frame }) => frame.newerThan).slice(1)).not.toContain(2 ** 40);
+  });
+
+  test("a question that is under way for a newer record does not answer for an older one", async () => {
+    const before = alone();
+    before.questions.askOn(east, { ...node(far.id), newerThan: 9, wantsProof: false, hopsLeft: 3 });
+    before.told(hub, none(node(far.id).subject));
+    await before.clock.advance(100_000);
+    before.questions.askOn(west, { ...node(far.id), wantsProof: false, hopsLeft: 3 });
+    expect(before.sent.map(({ to, frame }) => [to, frame.newerThan])).toEqual([
+      [hub, 9],
+      [west, 9],
+      [hub, undefined],
+    ]);
+
+    const asker = alone();
+    asker.questions.askOn(east, { ...node(far.id), newerThan: 9, wantsProof: false, hopsLeft: 3 });
+    asker.questions.askOn(west, { ...node(far.id), wantsProof: false, hopsLeft: 3 });
+    asker.told(hub, none(node(far.id).subject));
+    expect(asker.refused("unasked")).toBe(1);
+    asker.told(hub, record());
+    expect(asker.known.records.count).toBe(1);
+  });
+
   test("takes its turn once, however often it is said again before there is airtime for it", async () => {
     const asker = alone();
     asker.hasAirtime = false;

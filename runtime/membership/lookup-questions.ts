@@ -94,7 +94,8 @@ interface Question {
   readonly subject: Subject;
   /** The address whose mail waits for it; undefined: none does. */
   address: string | undefined;
-  readonly newerThan: number | undefined;
+  /** The lowest that somebody asked for; undefined: any is of use. */
+  newerThan: number | undefined;
   tries: number;
   /** Monotonic. */
   dueAtMs: number;
@@ -167,6 +168,7 @@ export class LookupQuestions {
     }
     const question = this.#open.get(key);
     if (question === undefined) return false;
+    this.#widen(question, newerThan);
     question.askers.add(by);
     question.wantsProof ||= wantsProof;
     question.hopsLeft = Math.max(question.hopsLeft, hopsLeft - 1);
@@ -266,7 +268,7 @@ export class LookupQuestions {
     if (held !== undefined) {
       const rests = isForOthersAlone(held) && held.awaiting === undefined;
       held.address ??= address;
-      if (rests && address !== undefined)
+      if ((this.#widen(held, newerThan) || rests) && address !== undefined)
         held.dueAtMs = Math.min(held.dueAtMs, held.askedAtMs + ANSWER_FIRST_MS);
       return;
     }
@@ -274,16 +276,18 @@ export class LookupQuestions {
     this.#open.set(key, {
       ...{ subject, address, newerThan, tries: 0, rounds: 0, dueAtMs: this.#nowMs },
       ...{ askedLast: undefined, askedAtMs: Number.NEGATIVE_INFINITY, awaiting: undefined },
-      ...{
-        empty: new Set(),
-        askers: new Set(),
-        onAtMs: 0,
-        isAskedAnew: false,
-        hopsLeft: 0,
-        wantsProof: false,
-        proof: undefined,
-      },
+      ...{ empty: new Set<NodeId>(), askers: new Set<NodeId>(), onAtMs: 0, isAskedAnew: false },
+      ...{ hopsLeft: 0, wantsProof: false, proof: undefined },
     });
+  }
+
+  /** Somebody has use for older records than were asked for: nobody has said yet that there is none. False: he has not. */
+  #widen(held: Question, newerThan: number | undefined): boolean {
+    if ((newerThan ?? -1) >= (held.newerThan ?? -1)) return false;
+    held.newerThan = newerThan;
+    held.awaiting = undefined;
+    held.empty.clear();
+    return true;
   }
 
   #onNone(from: NodeId, subject: Subject): void {
@@ -293,8 +297,9 @@ export class LookupQuestions {
     question.empty.add(from);
     const { records, runMs } = this.#deps;
     if (subject.kind === "node") {
-      // Nothing newer is news as well.
-      records.confirm(subject.id, runMs());
+      // Nothing newer is news as well, of what is not older than was asked for.
+      const { sequence = -1 } = records.get(subject.id)?.record ?? {};
+      if (sequence >= (question.newerThan ?? -1)) records.confirm(subject.id, runMs());
       if (question.address === undefined && !isForOthersAlone(question))
         return void this.#open.delete(subjectKey(subject));
     }
@@ -433,13 +438,9 @@ export class LookupQuestions {
     const frame = encodeLookup({ subject, newerThan, wantsProof, hopsLeft });
     // Whoever of them has some left, or one that asks for everything would keep back the others' as well.
     const payers = isForOthersAlone(question) ? [...question.askers] : [undefined];
-    const isPaid = payers.some((by) => {
-      const pair = `${gateway} ${by}`;
-      if (short.has(pair)) return false;
-      const has = takeAirtime(gateway, frame.length, by);
-      if (!has) short.add(pair);
-      return has;
-    });
+    const pairOf = (by: NodeId | undefined) => `${gateway} ${by}`;
+    const isPaid = payers.some((by) => !short.has(pairOf(by)) && takeAirtime(gateway, frame.length, by));
+    if (!isPaid) for (const by of payers) short.add(pairOf(by));
     if (!isPaid || !send(gateway, frame)) return false;
     this.#asked.add();
     question.askedLast = gateway;
