@@ -125,6 +125,7 @@ async function asked(path: string): Promise<void> {
 
 /** The type of each table of plugins that the page has settings of, with what it must have besides. */
 const needs: Readonly<Record<string, string>> = {
+  "services.radio": 'type = "radio"\n',
   "services.telex": 'type = "telex"\n',
   "discovery.neighbours": 'type = "static"\n',
   "discovery.serf": 'type = "serf"\n',
