@@ -2,12 +2,14 @@ import { describe, expect, test } from "bun:test";
 import { briefOf } from "../identity/brief.ts";
 import { verifySignature } from "../identity/keys.ts";
 import { decodeRecord, encodeRevocation, signName } from "../identity/record.ts";
+import type { Lookup } from "../wire/lookup-messages.ts";
 import {
   ANSWER_CAP_MS,
   ANSWER_FIRST_MS,
   ASKED_AT_ONCE,
   HOPS,
   NOTHING_FIRST_MS,
+  ON_EACH_MAX,
   ON_MAX,
   QUESTIONS_MAX,
   RECORD_FRESH_MS,
@@ -89,6 +91,27 @@ describe("without a gateway", () => {
     expect(asker.questions.openCount).toBe(0);
   });
 
+  test("a neighbour's question goes to the next that can be asked when one knows nothing, about a node as about a name", async () => {
+    for (const about of [name("LON-B"), node(far.id)]) {
+      const asker = alone();
+      const asked = { ...about, wantsProof: false, hopsLeft: 3 };
+      const [leaf, knowing] = [west, identityOf(905).id];
+      asker.neighbours = [leaf, east, knowing];
+      asker.questions.askOn(east, asked);
+      asker.told(leaf, none(about.subject));
+      expect(asker.sent.map(({ to }) => to)).toEqual([leaf, knowing]);
+      // All know nothing: it rests until it is said again.
+      asker.told(knowing, none(about.subject));
+      await asker.clock.advance(ANSWER_FIRST_MS * 2);
+      expect([asker.sent.length, asker.questions.openCount]).toEqual([2, 1]);
+      asker.questions.askOn(east, asked);
+      asker.told(leaf, none(about.subject));
+      asker.told(knowing, record());
+      expect(asker.sent.map(({ to }) => to)).toEqual([leaf, knowing, leaf, knowing]);
+      expect([asker.questions.openCount, asker.known.records.count]).toEqual([0, 1]);
+    }
+  });
+
   test("own mail goes on with a question of others, and counts as its own", () => {
     const asker = alone();
     asker.questions.askOn(east, asks(1));
@@ -96,6 +119,67 @@ describe("without a gateway", () => {
     expect(asker.questions.openCount).toBe(1);
     asker.told(west, record());
     expect([asker.questions.openCount, asker.awaited.size]).toEqual([0, 0]);
+  });
+
+  test("own mail asks a neighbour that once asked for the same when no other is left", () => {
+    const asker = alone();
+    asker.questions.askOn(east, asks(3));
+    asker.wants("LON-B");
+    asker.neighbours = [east];
+    asker.questions.onGone(west);
+    expect(asker.sent.map(({ to }) => to)).toEqual([west, east]);
+    asker.told(east, record());
+    expect(asker.awaited.size).toBe(0);
+  });
+
+  test("own mail asks one that asks for the same without end, when another keeps silent", async () => {
+    const asker = alone();
+    asker.wants("LON-B");
+    for (let i = 0; i < 40; i++) {
+      await asker.clock.advance(95_000);
+      asker.questions.askOn(west, asks(3));
+    }
+    const asked = asker.sent.map(({ to }) => to);
+    expect(asked.slice(0, 4)).toEqual([east, west, east, west]);
+  });
+
+  test("own mail that comes to wait for what a neighbour asked is asked for within minutes", async () => {
+    const asker = alone();
+    asker.questions.askOn(east, asks(1));
+    await asker.clock.advance(200_000);
+    asker.wants("LON-B");
+    expect(asker.sent.map(({ to, frame }) => [to, frame.hopsLeft])).toEqual([
+      [west, undefined],
+      [east, HOPS],
+    ]);
+  });
+
+  test("two whose own mail waits for the same do not hurry each other, however slow the way", async () => {
+    const asked = async (delayMs: number | undefined) => {
+      const both = [alone(), alone()] as const;
+      const arrivals: { atMs: number; at: 0 | 1; lookup: Lookup }[] = [];
+      let nowMs = 0;
+      const read = [0, 0];
+      for (const asker of both) asker.wants("LON-B");
+      for (; nowMs < 3 * 3_600_000; nowMs += 5_000) {
+        for (const from of [0, 1] as const) {
+          await both[from].clock.advance(5_000);
+          for (; read[from]! < both[from].sent.length; read[from]!++) {
+            const { to, frame } = both[from].sent[read[from]!]!;
+            if (to === west) both[from].told(west, none());
+            else if (delayMs !== undefined)
+              arrivals.push({ atMs: nowMs + delayMs, at: from === 0 ? 1 : 0, lookup: frame });
+          }
+        }
+        while (arrivals.length > 0 && arrivals[0]!.atMs <= nowMs) {
+          const { at, lookup } = arrivals.shift()!;
+          both[at].questions.askOn(east, lookup);
+        }
+      }
+      return both[0].sent.filter(({ to }) => to === east).length;
+    };
+    // East of each is the other; west knows nothing.
+    expect(await asked(100_000)).toBeLessThan(2 * (await asked(undefined)));
   });
 
   test("however much neighbours ask, few are asked on", async () => {
@@ -109,6 +193,98 @@ describe("without a gateway", () => {
       expect(asker.questions.openCount).toBeLessThanOrEqual(ON_MAX);
     }
     expect(taken).toBeLessThanOrEqual(8 + 40_000 / 30);
+  });
+});
+
+describe("what neighbours ask beside this node's own mail", () => {
+  const [east, west, hub] = [identityOf(903).id, identityOf(904).id, identityOf(905).id];
+  const asks = (text: string) => ({ ...name(text), wantsProof: false, hopsLeft: 3 });
+  const alone = () => {
+    const asker = new Asker();
+    asker.gateways = [];
+    asker.neighbours = [hub, east, west];
+    return asker;
+  };
+
+  test("is asked on no oftener for being said again", async () => {
+    const asker = alone();
+    asker.neighbours = Array.from({ length: 20 }, (_, i) => identityOf(910 + i).id);
+    for (let n = 0; n < 7_200 / 5; n++) {
+      asker.questions.askOn(east, asks(`L${n % 18}-B`));
+      await asker.clock.advance(5_000);
+    }
+    expect(asker.sent.length).toBeLessThanOrEqual(8 + 7_200 / 30);
+    expect(asker.sent.length).toBeGreaterThan(ON_EACH_MAX);
+  });
+
+  test("takes its turn once, however often it is said again before there is airtime for it", async () => {
+    const asker = alone();
+    asker.hasAirtime = false;
+    for (let n = 0; n < 100; n++) {
+      asker.questions.askOn(east, asks("LON-A"));
+      await asker.clock.advance(5_000);
+    }
+    for (let n = 0; n < 8; n++) expect(asker.questions.askOn(west, asks(`PAR-${n}`))).toBe(true);
+    await asker.clock.advance(910_000);
+    expect(asker.questions.openCount).toBe(0);
+  });
+
+  test("takes no more places of one neighbour than it is told answers for, and leaves others theirs", async () => {
+    const asker = alone();
+    for (let n = 0; n < 200; n++) {
+      asker.questions.askOn(east, asks(`L${n % 40}-B`));
+      await asker.clock.advance(5_000);
+    }
+    expect(asker.questions.openCount).toBe(ON_EACH_MAX);
+    await asker.clock.advance(30_000);
+    expect(asker.questions.askOn(west, asks("PAR-A"))).toBe(true);
+    expect(asker.questions.askOn(east, asks("PAR-A"))).toBe(false);
+  });
+
+  test("is paid from the part of who asked, whoever of them has some left; own mail's is not", async () => {
+    const asker = alone();
+    asker.wants("LON-A");
+    asker.questions.askOn(east, asks("LON-B"));
+    expect(asker.payers).toEqual([undefined, east]);
+    asker.spent.add(east);
+    asker.questions.askOn(east, asks("LON-C"));
+    asker.questions.askOn(west, asks("LON-D"));
+    expect(asker.payers).toEqual([undefined, east, west]);
+    asker.questions.askOn(west, asks("LON-C"));
+    expect(asker.payers.slice(3)).toEqual([west]);
+    expect(asker.sent.map(({ frame }) => frame.subject)).toEqual(
+      ["LON-A", "LON-B", "LON-D", "LON-C"].map((text) => name(text).subject),
+    );
+  });
+
+  test("holds no place of own mail's, and leaves first when there is airtime for one", async () => {
+    const asker = alone();
+    for (const text of ["A", "B", "C", "D"]) asker.questions.askOn(east, asks(`LON-${text}`));
+    expect(asker.sent).toHaveLength(ASKED_AT_ONCE);
+    asker.questions.askOn(east, asks("LON-E"));
+    asker.wants("PAR-A");
+    expect(asker.sent.slice(ASKED_AT_ONCE).map(({ frame }) => frame.subject)).toEqual([
+      name("PAR-A").subject,
+    ]);
+
+    const poor = alone();
+    poor.hasAirtime = false;
+    for (const text of ["A", "B"]) poor.questions.askOn(east, asks(`LON-${text}`));
+    poor.wants("PAR-A");
+    poor.hasAirtime = true;
+    await poor.clock.advance(10_000);
+    expect(poor.sent.map(({ frame }) => frame.subject)).toEqual(
+      ["PAR-A", "LON-A", "LON-B"].map((text) => name(text).subject),
+    );
+
+    // A small frame would always find some.
+    poor.spent.add(undefined);
+    poor.wants("PAR-B");
+    poor.questions.askOn(east, asks("LON-C"));
+    expect(poor.sent).toHaveLength(3);
+    poor.spent.clear();
+    await poor.clock.advance(10_000);
+    expect(poor.sent.slice(3).map(({ frame }) => frame.subject)).toEqual([name("PAR-B").subject]);
   });
 });
 

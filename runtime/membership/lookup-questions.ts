@@ -24,7 +24,7 @@ import type { OfferOutcome, RecordBook } from "./records.ts";
 
 /** Open questions. What waits beyond is asked for when one of them ends. */
 export const QUESTIONS_MAX = 1_024;
-/** Questions that wait for their first answer from one gateway, which keeps as many for later. */
+/** Questions that wait for their first answer from one gateway, which keeps as many for later: own ones, and all of them when one of others is to be asked. */
 export const ASKED_AT_ONCE = 4;
 /**
  * No answer: asked again after this, doubled each second time, ms, because slow media lose much; where the medium is carried not before one can
@@ -41,10 +41,11 @@ const REFRESH_TRIES = 3;
 /** Where there is no gateway, how far a question of this node's own goes over slow links, and after how long it is said again, ms: answers come over as many. */
 export const HOPS = 8;
 const ANSWER_HOPS_MS = 120_000;
-/** Of others, all together, those that are asked on, a second and at once; and open ones. */
+/** Of others, all together, those that are asked on, a second and at once; and open ones, of all and of one neighbour, who is told of no more answers. */
 const ON_PER_SECOND = 1 / 30;
 const ON_BURST = 8;
 export const ON_MAX = 64;
+export const ON_EACH_MAX = 16;
 /** Asked for again it is asked on again, but not sooner than this; nobody asks for it any more after the other, ms. */
 const ON_GAP_MS = 90_000;
 const ON_MEMORY_MS = 900_000;
@@ -76,7 +77,8 @@ export interface QuestionsDeps {
   answerMs(gateway: NodeId): number;
   /** It answers questions, as far as is known. */
   answers(gateway: NodeId): boolean;
-  takeAirtime(gateway: NodeId, bytes: number): boolean;
+  /** `by`: of the part that this neighbour has, for it asked. */
+  takeAirtime(gateway: NodeId, bytes: number, by?: NodeId): boolean;
   send(gateway: NodeId, frame: Uint8Array): boolean;
   /** Whom the address means now; undefined: several claim it, and that is for the operator. */
   nodesOf(address: string): readonly NodeId[] | undefined;
@@ -103,7 +105,7 @@ interface Question {
   /** They know nothing, since the last pause. */
   readonly empty: Set<NodeId>;
   rounds: number;
-  /** Neighbours that asked for it: they are not asked. */
+  /** Neighbours that asked for it: they are asked for own mail alone. */
   readonly askers: Set<NodeId>;
   /** When one of them asked last, and whether that was not asked on yet. */
   onAtMs: number;
@@ -156,10 +158,11 @@ export class LookupQuestions {
     const held = this.#open.get(key);
     if (hopsLeft === 0 || !this.#targets.some((id) => id !== by && held?.askers.has(id) !== true))
       return false;
+    const others = [...this.#open.values()].filter(isForOthersAlone);
+    const isItsFirst = held?.askers.has(by) !== true;
+    if (isItsFirst && others.filter(({ askers }) => askers.has(by)).length >= ON_EACH_MAX) return false;
     if (held === undefined) {
-      let others = 0;
-      for (const one of this.#open.values()) if (isForOthersAlone(one)) others++;
-      if (others >= ON_MAX || !this.#onPace.take()) return false;
+      if (others.length >= ON_MAX || !this.#onPace.take()) return false;
       this.#openOne(subject, undefined, newerThan);
     }
     const question = this.#open.get(key);
@@ -168,14 +171,22 @@ export class LookupQuestions {
     question.wantsProof ||= wantsProof;
     question.hopsLeft = Math.max(question.hopsLeft, hopsLeft - 1);
     question.onAtMs = this.#nowMs;
-    if (question.onAtMs - question.askedAtMs >= ON_GAP_MS) this.#askAnew(question);
+    if (held === undefined || this.#isAskedAnew(question)) {
+      question.isAskedAnew = true;
+      question.dueAtMs = Math.min(question.dueAtMs, this.#nowMs);
+    }
     this.#run();
     return true;
   }
 
-  #askAnew(question: Question): void {
-    question.isAskedAnew = true;
-    question.dueAtMs = Math.min(question.dueAtMs, this.#nowMs);
+  /** Whether one that is said again is asked on again: it takes a place of the pace, as the first time. */
+  #isAskedAnew(question: Question): boolean {
+    const { askers, askedAtMs, isAskedAnew, dueAtMs, onAtMs } = question;
+    const waits = isAskedAnew && dueAtMs <= onAtMs;
+    if (waits || onAtMs - askedAtMs < ON_GAP_MS) return false;
+    const next = this.#nextGateway(question);
+    // Only own mail asks who asks, and at its own pace: two that hurry each other would do so without end.
+    return next !== undefined && !askers.has(next) && this.#onPace.take();
   }
 
   /** Mail is sealed to that node now: its keys may be old, or not known at all. */
@@ -252,7 +263,13 @@ export class LookupQuestions {
   #openOne(subject: Subject, address: string | undefined, newerThan: number | undefined): void {
     const key = subjectKey(subject);
     const held = this.#open.get(key);
-    if (held !== undefined) return void (held.address ??= address);
+    if (held !== undefined) {
+      const rests = isForOthersAlone(held) && held.awaiting === undefined;
+      held.address ??= address;
+      if (rests && address !== undefined)
+        held.dueAtMs = Math.min(held.dueAtMs, held.askedAtMs + ANSWER_FIRST_MS);
+      return;
+    }
     if (this.#open.size >= QUESTIONS_MAX) return;
     this.#open.set(key, {
       ...{ subject, address, newerThan, tries: 0, rounds: 0, dueAtMs: this.#nowMs },
@@ -278,7 +295,8 @@ export class LookupQuestions {
     if (subject.kind === "node") {
       // Nothing newer is news as well.
       records.confirm(subject.id, runMs());
-      if (question.address === undefined) return void this.#open.delete(subjectKey(subject));
+      if (question.address === undefined && !isForOthersAlone(question))
+        return void this.#open.delete(subjectKey(subject));
     }
     const isLast = this.#nextGateway(question) === undefined;
     question.isAskedAnew = !isLast;
@@ -369,33 +387,43 @@ export class LookupQuestions {
 
   #askDue(): void {
     const nowMs = this.#nowMs;
-    const busy = new Map<NodeId, number>();
+    const [own, all] = [new Map<NodeId, number>(), new Map<NodeId, number>()];
+    const isBusy = (gateway: NodeId, isForOthers: boolean) =>
+      ((isForOthers ? all : own).get(gateway) ?? 0) >= ASKED_AT_ONCE;
+    const note = (gateway: NodeId, isForOthers: boolean) => {
+      for (const counts of isForOthers ? [all] : [own, all])
+        counts.set(gateway, (counts.get(gateway) ?? 0) + 1);
+    };
     const due: [string, Question][] = [];
     for (const [key, question] of this.#open) {
       const { awaiting, dueAtMs } = question;
       if (dueAtMs <= nowMs) due.push([key, question]);
-      else if (awaiting !== undefined) busy.set(awaiting, (busy.get(awaiting) ?? 0) + 1);
+      else if (awaiting !== undefined) note(awaiting, isForOthersAlone(question));
     }
+    due.sort(([, a], [, b]) => Number(isForOthersAlone(a)) - Number(isForOthersAlone(b)));
+    /** Gateways that own questions lack airtime to: it is left to them. And pairs of gateway and neighbour, whose part is spent. */
+    const short = new Set<string>();
     for (const [key, question] of due) {
       question.awaiting = undefined;
       const isForOthers = isForOthersAlone(question);
-      if (isForOthers && !question.isAskedAnew) {
-        question.dueAtMs = question.onAtMs + ON_MEMORY_MS;
-        if (question.dueAtMs <= nowMs) this.#open.delete(key);
+      const endsAtMs = question.onAtMs + ON_MEMORY_MS;
+      if (isForOthers && (!question.isAskedAnew || endsAtMs <= nowMs)) {
+        question.dueAtMs = endsAtMs;
+        if (endsAtMs <= nowMs) this.#open.delete(key);
         continue;
       }
       const isGivenUp = question.address === undefined && !isForOthers && question.tries >= REFRESH_TRIES;
       const gateway = isGivenUp ? undefined : this.#nextGateway(question);
       if (isGivenUp) this.#open.delete(key);
       else if (gateway === undefined) question.dueAtMs = this.#afterNothing(question);
-      else if ((busy.get(gateway) ?? 0) >= ASKED_AT_ONCE) continue;
-      else if (!this.#ask(gateway, question)) return;
-      else busy.set(gateway, (busy.get(gateway) ?? 0) + 1);
+      else if (short.has(gateway) || isBusy(gateway, isForOthers)) continue;
+      else if (this.#ask(gateway, question, short)) note(gateway, isForOthers);
+      else if (!isForOthers) short.add(gateway);
     }
   }
 
   /** False: there is no airtime for it. */
-  #ask(gateway: NodeId, question: Question): boolean {
+  #ask(gateway: NodeId, question: Question, short: Set<string>): boolean {
     const { hasAuthority, takeAirtime, send, answerMs, gateways } = this.#deps;
     const { subject, newerThan } = question;
     const wantsProof = (hasAuthority || question.wantsProof) && subject.kind === "name";
@@ -403,7 +431,16 @@ export class LookupQuestions {
     const isGateway = gateways().includes(gateway);
     const hopsLeft = isGateway ? 0 : question.address === undefined ? question.hopsLeft : HOPS;
     const frame = encodeLookup({ subject, newerThan, wantsProof, hopsLeft });
-    if (!takeAirtime(gateway, frame.length) || !send(gateway, frame)) return false;
+    // Whoever of them has some left, or one that asks for everything would keep back the others' as well.
+    const payers = isForOthersAlone(question) ? [...question.askers] : [undefined];
+    const isPaid = payers.some((by) => {
+      const pair = `${gateway} ${by}`;
+      if (short.has(pair)) return false;
+      const has = takeAirtime(gateway, frame.length, by);
+      if (!has) short.add(pair);
+      return has;
+    });
+    if (!isPaid || !send(gateway, frame)) return false;
     this.#asked.add();
     question.askedLast = gateway;
     question.isAskedAnew = false;
@@ -415,9 +452,14 @@ export class LookupQuestions {
     return true;
   }
 
-  /** One that has not said that it knows nothing: behind the one that was asked last, in their order. */
-  #nextGateway({ askedLast, empty, askers }: Question): NodeId | undefined {
-    const all = this.#targets.filter((id) => !askers.has(id) && this.#deps.answers(id));
+  /**
+   * One that has not said that it knows nothing: behind the one that was asked last, in their order. Who asked for it may hear of it elsewhere, or know and
+   * ask all the same: mail of this node's own does not do without that neighbour.
+   */
+  #nextGateway({ address, askedLast, empty, askers }: Question): NodeId | undefined {
+    const all = this.#targets.filter(
+      (id) => (address !== undefined || !askers.has(id)) && this.#deps.answers(id),
+    );
     const at = askedLast === undefined ? -1 : all.indexOf(askedLast);
     return [...all.slice(at + 1), ...all.slice(0, at + 1)].find((id) => !empty.has(id));
   }

@@ -89,6 +89,10 @@ export class Asker {
   readonly awaited = new Set<string>();
   readonly sent: Sent<Lookup>[] = [];
   hasAirtime = true;
+  /** Neighbours whose part of it is spent; undefined: too little is there for this node's own. */
+  readonly spent = new Set<NodeId | undefined>();
+  /** Whose part paid; undefined: this node's own. */
+  readonly payers: (NodeId | undefined)[] = [];
   runMs = 0;
   readonly known: Known;
   readonly questions: LookupQuestions;
@@ -107,7 +111,11 @@ export class Asker {
       neighbours: () => this.neighbours,
       answerMs: () => 0,
       answers: (id) => !this.silent.has(id),
-      takeAirtime: () => this.hasAirtime,
+      takeAirtime: (_to, _bytes, by) => {
+        const has = this.hasAirtime && !this.spent.has(by);
+        if (has) this.payers.push(by);
+        return has;
+      },
       send: (to, frame) => {
         const lookup = decodeLookup(frame)!;
         this.sent.push({ to, frame: lookup, bytes: frame.length, atMs: this.clock.monotonicMs() });

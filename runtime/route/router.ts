@@ -282,10 +282,10 @@ export class Router {
     return this.#core.neighbours.get(id)?.hasTable === false;
   }
 
-  /** Takes `bytes` of what control may use of a slow neighbour's airtime; false: there is none now. */
-  takeAirtime(id: NodeId, bytes: number, need: "control" | "answer" = "control"): boolean {
+  /** Takes `bytes` of what control may use of a slow neighbour's airtime, an answer's of the part that `by`, else `id`, has; false: there is none now. */
+  takeAirtime(id: NodeId, bytes: number, need: "control" | "answer" = "control", by?: NodeId): boolean {
     const neighbour = this.#core.neighbours.get(id);
-    return neighbour !== undefined && this.#slow.takeAirtime(neighbour, bytes, need);
+    return neighbour !== undefined && this.#slow.takeAirtime(neighbour, bytes, need, by);
   }
 
   /** The node's own record has other bytes now: its hash goes out with a new sequence number. */

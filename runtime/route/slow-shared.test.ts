@@ -60,6 +60,17 @@ test("what else is said to a far end that never speaks is paid as anything, and 
   expect(asked).toEqual(["mail", "control"]);
 });
 
+test("what a neighbour has asked on is taken from its own part, not that of whom it goes to", () => {
+  const rig = new Rig(S);
+  const payers: unknown[] = [];
+  rig.meet(A, { ...shared().link, takeAirtime: (_, need, by) => (payers.push([need, by]), true) });
+  rig.run(5_000);
+  rig.router.handleFrame(A, beaconOf(5));
+  payers.length = 0;
+  expect(rig.router.takeAirtime(A, 20, "answer", B)).toBe(true);
+  expect(payers).toEqual([["answer", B]]);
+});
+
 test("while the far end has not spoken it is asked, ever less often", () => {
   const rig = new Rig(S);
   rig.meet(A, shared().link);

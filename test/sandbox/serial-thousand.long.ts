@@ -53,8 +53,7 @@ describe.skipIf(socat === null)(`a serial port in the compiled node${why}`, () =
         `  ${level}: open again within ${Math.round(serial.slowestMs)} ms, descriptors ${before} -> ${after}, idle ${(100 * open).toFixed(2)} % of a processor`,
       );
       expect(after).toBeLessThanOrEqual(before + LATE_DESCRIPTORS);
-      // Not reached with a process of its own, where a second runtime wakes each second and collects its garbage: 0.68 % was seen.
-      if (level !== "untrusted") expect(open).toBeLessThan(CPU_SHARE_MAX);
+      expect(open).toBeLessThan(CPU_SHARE_MAX);
     },
     1_200_000,
   );

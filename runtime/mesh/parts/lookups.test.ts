@@ -86,6 +86,32 @@ test("questions over a slow link are answered, and over a fast one neither quest
   }
 });
 
+test("what a neighbour asks is asked on from its own part of the airtime", async () => {
+  const clock = new ManualClock();
+  const made = await depsFor(clock, 1);
+  const mesh = await settled(clock, Mesh.open(made.deps));
+  mesh.start();
+  const [asking, asked] = [generateIdentity(made.random), generateIdentity(made.random)];
+  const paid: unknown[][] = [];
+  const take = mesh.router.takeAirtime.bind(mesh.router);
+  mesh.router.takeAirtime = (to, bytes, ...how) => (paid.push([to, ...how]), take(to, bytes, ...how));
+  const sessions = [asking, asked].map((who) => {
+    const session = neighbour(clock, mesh, made.identity.id, who, "slow");
+    Object.assign(session, { version: 2 });
+    session.receive(encodeBeacon({ seqno: 1, hasProof: true, gatewayMetric: undefined }));
+    return session;
+  });
+  await clock.advance(100);
+  sessions[0]!.receive(encodeLookup({ ...named, hopsLeft: 3 }));
+  await clock.advance(10_000);
+  expect(sessions[1]!.sent.filter((frame) => frame[0] === FrameType.lookup)).toHaveLength(1);
+  expect(paid).toEqual([[asked.id, "answer", asking.id]]);
+  await settled(clock, mesh.custody.send(mail));
+  await clock.advance(200_000);
+  expect(paid.slice(1)).toContainEqual([asking.id, "control", undefined]);
+  await settled(clock, mesh.stop());
+});
+
 test("a malformed question closes the link, as any malformed frame does", async () => {
   const { clock, mesh, session } = await opened("slow");
   session.receive(new Uint8Array([FrameType.lookup, 1, 3, 0x61, 0x62, 0x63]));

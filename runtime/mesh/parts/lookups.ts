@@ -42,7 +42,8 @@ export function lookupsPart({ mesh, deps, kept }: PartContext): PartOf<LookupQue
       const record = records.get(gateway)?.record;
       return record === undefined || briefOf(record) !== undefined;
     },
-    takeAirtime: (to, bytes) => mesh.router.takeAirtime(to, bytes),
+    takeAirtime: (to, bytes, by) =>
+      mesh.router.takeAirtime(to, bytes, by === undefined ? "control" : "answer", by),
     send,
     nodesOf,
   });
