@@ -178,7 +178,7 @@ export const metricTable = {
   },
   godwit_peer_frames_refused_total: {
     kind: "counter",
-    help: "frames to neighbours that were dropped, by who sent them and why: no link, too wide for it, or its lane is full",
+    help: "frames to neighbours that were dropped, by who sent them and why: no link, too wide for it, no airtime, a digest where its channel is busy, or its lane is full",
     labels: ["part", "reason"],
   },
   godwit_peer_frames_superseded_total: {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import type { Urgency } from "@godwit/sdk";
 import { ManualClock } from "../kernel/clock.ts";
 import { FrameType } from "../wire/constants.ts";
 import {
@@ -405,6 +406,26 @@ describe("the end", () => {
     a.peers.adopt(late);
     expect(late.sent).toEqual([encodeGoodbye(GoodbyeReason.stopping)]);
   });
+});
+
+test("a digest that its busy channel does not admit keeps out no text: it is not said, and is counted", async () => {
+  const clock = new ManualClock();
+  const node = new Node(clock, 1);
+  const [session] = sessionPair(clock, node.id, id(2));
+  const medium: { admits?: Urgency } = { admits: 2 };
+  Object.assign(session, { medium });
+  node.peers.adopt(session);
+  session.receive(helloFrame(2));
+  const tell = (type: number) => node.peers.tell(id(2), "control", Uint8Array.of(type), "revocations");
+  const digests = [FrameType.revocationDigest, FrameType.routeDigest, FrameType.memberDigest];
+  expect(digests.map(tell)).toEqual([false, false, false]);
+  expect(tell(FrameType.revocation)).toBe(true);
+  expect(session.sent.at(-1)![0]).toBe(FrameType.revocation);
+  medium.admits = 4;
+  expect(digests.map(tell)).toEqual([true, true, true]);
+  delete medium.admits;
+  expect(digests.map(tell)).toEqual([true, true, true]);
+  expect(await node.metrics.render()).toContain('frames_refused_total{part="revocations",reason="busy"} 3');
 });
 
 test("a frame that is told and refused is counted by who told it and why", async () => {

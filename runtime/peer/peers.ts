@@ -19,6 +19,7 @@ import {
   type GoodbyeReasonCode,
   type Hello,
 } from "../wire/peer-messages.ts";
+import { DIGESTS, urgencyOf } from "../wire/urgency.ts";
 import { compacted, type CompactDeps } from "./compact-session.ts";
 import { ControlAirtime, type Teller } from "./control-airtime.ts";
 import { Crowd } from "./crowd.ts";
@@ -114,7 +115,12 @@ export class Peers {
    */
   tell(to: NodeId, lane: Lane, frame: Uint8Array, part: Teller): boolean {
     const peer = this.get(to);
-    const hasAirtime = this.airtime.takeFor(part, peer?.best?.session, frame.length);
+    const session = peer?.best?.session;
+    if (session !== undefined && keepsOutText(session, frame)) {
+      this.#refusedFrames.add(1, { part, reason: "busy" });
+      return false;
+    }
+    const hasAirtime = this.airtime.takeFor(part, session, frame.length);
     if (hasAirtime && peer?.send(lane, frame) === true) return true;
     const isNarrow = peer !== undefined && frame.length > peer.frameBytesMax;
     const reason =
@@ -468,6 +474,11 @@ export class Peers {
     this.#deps.metrics.counter("godwit_peers_lost_total").add(1, { why: isSilent ? "silent" : "closed" });
     this.#deps.events.down(peer, reason, isSilent);
   }
+}
+
+/** Its channel does not admit the digest now: it would wait in the pipe, where what is admitted waits behind it. Whoever told it says it again. */
+function keepsOutText({ medium }: Session, frame: Uint8Array): boolean {
+  return (medium?.admits ?? DIGESTS) < DIGESTS && urgencyOf(frame) === DIGESTS;
 }
 
 /** A hello that was lost comes again after minutes there, and what was said meanwhile may not be said again for as long. */

@@ -10,7 +10,7 @@ export const ALARM: Urgency = 0;
 export const TEXT: Urgency = 1;
 export const RECEIPTS: Urgency = 2;
 export const PRESENCE: Urgency = 3;
-const DIGESTS: Urgency = 4;
+export const DIGESTS: Urgency = 4;
 /** The priority of alarms. */
 const ALARM_PRIORITY: Priority = 0;
 
