@@ -6,7 +6,7 @@ import type { Clock } from "@godwit/sdk";
 import { BoundedMap } from "@godwit/sdk/bounded";
 import type { NodeId } from "../kernel/ids.ts";
 
-const NODES_MAX = 64;
+const STUCK_MAX = 64;
 /** Of one node so many in that time, ms; then it is forgotten, and mail that waits for it still brings it back. */
 export const ASKS_MAX = 16;
 export const ASKS_FOR_MS = 86_400_000;
@@ -18,7 +18,7 @@ interface Asked {
 
 export class Asks {
   readonly #clock: Pick<Clock, "monotonicMs">;
-  readonly #nodes = new BoundedMap<NodeId, Asked>({ name: "nodes asked for on channels", max: NODES_MAX });
+  readonly #nodes = new BoundedMap<NodeId, Asked>({ name: "nodes asked for on channels", max: STUCK_MAX });
 
   constructor(clock: Pick<Clock, "monotonicMs">) {
     this.#clock = clock;
