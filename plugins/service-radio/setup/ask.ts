@@ -6,6 +6,7 @@ import { type Clock, GodwitError, type Random } from "@godwit/sdk";
 import type { Channel, Config } from "@meshtastic/protobufs";
 import { encodeWantConfig, type FromRadio, lockdownOf } from "../protocol.ts";
 import { Draft, type RadioFacts } from "../state.ts";
+import { pause as pauseOf } from "../session.ts";
 import type { OpenWire } from "../wire.ts";
 import { Line } from "./line.ts";
 
@@ -222,14 +223,9 @@ class Told {
   }
 }
 
+/** As the session's, but rejects once the signal aborts. */
 export async function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
   signal.throwIfAborted();
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = clock.after(delayMs, resolve);
-  const onAbort = () => resolve();
-  signal.addEventListener("abort", onAbort, { once: true });
-  await promise;
-  timer.cancel();
-  signal.removeEventListener("abort", onAbort);
+  await pauseOf(clock, delayMs, signal);
   signal.throwIfAborted();
 }
